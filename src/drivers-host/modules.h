@@ -1,0 +1,27 @@
+/* modules.h - finding, loading and checking driver modules.
+ *
+ * Searched: $CHANGEOVER_DRIVERS (a folder), <folder of the program>/drivers (running from the build tree),
+ * <libdir>/changeover. Files "changeover-*.so". A module is refused, with the reason, when its ABI number
+ * differs, a required function is missing, an apply has no probe, a step without revert isn't marked
+ * CO_STEP_NO_WAY_BACK, step names repeat, or an engine name is already taken. RTLD_NOW | RTLD_LOCAL. Modules stay
+ * loaded until the process ends.
+ */
+#ifndef CO_DRIVERS_HOST_MODULES_H
+#define CO_DRIVERS_HOST_MODULES_H
+
+#include "changeover/driver.h"
+
+struct co_module {
+    char *path;
+    const struct co_driver *driver;
+};
+
+/* Loads only what serves `engine`. CO_E_UNSUPPORTED: none does (the message lists those that are there). */
+int co_module_for_engine(const char *engine, const struct co_module **ret, struct co_error *err);
+/* Loads all; fn gets each, or module->driver NULL with err filled for one that was refused. */
+void co_modules_each(void (*fn)(const struct co_module *module, const struct co_error *err, void *arg), void *arg);
+/* Checks a driver struct as the loader does; for the conformance suite and unit tests. */
+int co_module_check(const struct co_driver *driver, struct co_error *err);
+const struct co_engine *co_module_engine(const struct co_module *module, const char *engine);
+
+#endif
