@@ -342,6 +342,9 @@ struct co_capabilities {
     bool scope_database;     /* several pairs may share one instance: fences and follows one database alone */
     bool destroys_on_reverse; /* reverse may rewrite the old primary (pg_rewind, full resync) */
     bool undo_keeps_target;  /* after an undone promotion the target can follow again without a new copy */
+    bool fence_stops;        /* the fence stops the source: from then on until its fence is reverted or reverse has
+                                started it, drain, capture, proof and marker_* on the source are called with call->conn
+                                NULL and work through host commands */
 };
 
 enum co_check_stage { CO_CHECK_SETUP = 1, CO_CHECK_CUTOVER = 2 };
@@ -384,7 +387,9 @@ enum co_step_flags {
     CO_STEP_NO_WAY_BACK = 1 << 0, /* revert may be NULL: nothing to take back, or nothing that could be */
     CO_STEP_SLOW = 1 << 1,        /* may take minutes; reports progress */
     CO_STEP_KEEPS = 1 << 2,       /* an undo leaves it in place (a database of our own, a slot made by setup) */
-    CO_STEP_BOTH = 1 << 3         /* call->other is needed */
+    CO_STEP_BOTH = 1 << 3,        /* call->other is needed */
+    CO_STEP_OFFLINE = 1 << 4      /* also called while the side can't be reached: then call->conn is NULL and the step
+                                     works through host commands, or answers CO_AGAIN until the server is back */
 };
 
 /* A step is a triple of probe, apply and revert. All are bounded by the deadline; CO_AGAIN asks to be called
