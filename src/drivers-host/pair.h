@@ -62,14 +62,38 @@ enum co_side co_pair_source(const struct co_pair *pair);
 json_t *co_pair_notes_json(struct co_pair *pair);
 int co_pair_notes_import(struct co_pair *pair, const json_t *notes, struct co_error *err);
 
-/* Identity that connections of a side are held against. "" forgets. */
+/* Notes live as long as the run they belong to: co_pair_set_run with another run's id drops the run notes in
+ * memory and, with a journal, loads that run's; another token of the same run keeps them. Import after set_run.
+ * A process that takes a run over calls co_pair_use_journal again to see what the other one noted. */
+
+/* Identity that connections of a side are held against. "" forgets. An empty recorded lineage lets the side
+ * have the other side's (a fresh B that becomes a copy); setup records it again then. */
 void co_pair_record_identity(struct co_pair *pair, enum co_side side, const char *instance, const char *lineage);
+
+/* The driver's fence stops the source (struct co_capabilities): drain, capture, proof and marker_* of the source
+ * then go ahead without a connection during a run. co_ep_capabilities sets it by itself; resume, which may
+ * not reach the source, sets it from what the run recorded. */
+void co_pair_set_fence_stops(struct co_pair *pair, bool fence_stops);
 
 /* ---------------------------------------------------------------- endpoints */
 
+/* How a call finds its connections: an endpoint that isn't connected is connected first, within the call's
+ * deadline. `other` is tried for half of the time that is left and may stay NULL for the driver, which fails
+ * only steps marked CO_STEP_BOTH; pass NULL (or hold it) to do without. What may work offline (describe,
+ * grants, steps marked CO_STEP_OFFLINE, the calls of co_pair_set_fence_stops) gives the connection half of the
+ * deadline and then goes ahead without; with hold set it doesn't try. co_ep_connect connects under hold, too.
+ *
+ * What callers can rely on: a failure has a code and a message that names pair, side and address; calls that
+ * only read (all but steps' apply and revert, marker_set, drain, round, end_sessions and probe_write) never end in
+ * CO_EFFECT_UNKNOWN; CO_AGAIN comes only from apply, revert, wait_applied, drain, round, prepare, capture, proof,
+ * end_sessions, digest, and the probe of steps marked CO_STEP_OFFLINE. An interrupted endpoint refuses calls until
+ * it is uninterrupted. ret_info of marker_get may be NULL. Results are cleared first; identity and link structs
+ * must be {0} or used before. */
+
 struct co_endpoint; /* opaque */
 
-struct co_endpoint *co_endpoint_new(struct co_pair *pair, enum co_side side, enum co_conn_purpose purpose); /* NULL: no memory */
+struct co_endpoint *co_endpoint_new(struct co_pair *pair, enum co_side side,
+                                    enum co_conn_purpose purpose); /* NULL: no memory */
 void co_endpoint_free(struct co_endpoint *ep);
 void co_endpoint_hold(struct co_endpoint *ep, bool hold);
 void co_endpoint_sink(struct co_endpoint *ep, const struct co_sink *sink_or_null); /* copied */
@@ -84,7 +108,8 @@ void co_endpoint_close(struct co_endpoint *ep);
 
 enum co_result co_ep_connect(struct co_endpoint *ep, int64_t deadline_ns, struct co_error *err); /* no-op when connected */
 enum co_result co_ep_identify(struct co_endpoint *ep, int64_t deadline_ns, struct co_identity_data *ret, struct co_error *err);
-enum co_result co_ep_capabilities(struct co_endpoint *ep, int64_t deadline_ns, struct co_capabilities *ret, struct co_error *err);
+enum co_result co_ep_capabilities(struct co_endpoint *ep, int64_t deadline_ns, struct co_capabilities *ret,
+                                  struct co_error *err);
 enum co_result co_ep_settings(struct co_endpoint *ep, int64_t deadline_ns, struct co_error *err);
 enum co_result co_ep_discover(struct co_endpoint *ep, int64_t deadline_ns, struct co_error *err);
 /* ep: the source's or, when that is unreachable, the target's; other: the other one or NULL */
@@ -97,17 +122,19 @@ enum co_result co_ep_link(struct co_endpoint *ep, struct co_endpoint *other, int
 /* Without the optional primitive: CO_NO_EFFECT, CO_E_UNSUPPORTED. */
 enum co_result co_ep_wait_applied(struct co_endpoint *ep, const char *position, int64_t deadline_ns, struct co_error *err);
 enum co_result co_ep_round(struct co_endpoint *ep, struct co_endpoint *other, int64_t deadline_ns, struct co_error *err);
-enum co_result co_ep_marker_get(struct co_endpoint *ep, int64_t deadline_ns, struct co_text *ret_token, struct co_text *ret_info,
-                                struct co_error *err);
+enum co_result co_ep_marker_get(struct co_endpoint *ep, int64_t deadline_ns, struct co_text *ret_token,
+                                struct co_text *ret_info, struct co_error *err);
 enum co_result co_ep_marker_set(struct co_endpoint *ep, const char *expected, const char *token, const char *info,
                                 int64_t deadline_ns, struct co_error *err);
 enum co_result co_ep_prepare(struct co_endpoint *ep, int64_t deadline_ns, struct co_error *err);
-enum co_result co_ep_drain(struct co_endpoint *ep, bool end, int64_t deadline_ns, struct co_text *ret_remaining, struct co_error *err);
+enum co_result co_ep_drain(struct co_endpoint *ep, bool end, int64_t deadline_ns, struct co_text *ret_remaining,
+                           struct co_error *err);
 enum co_result co_ep_capture(struct co_endpoint *ep, int64_t deadline_ns, struct co_text *ret, struct co_error *err);
 enum co_result co_ep_proof(struct co_endpoint *ep, const char *position, int64_t deadline_ns, struct co_error *err);
 enum co_result co_ep_end_sessions(struct co_endpoint *ep, const char *keep_actor, int64_t deadline_ns, struct co_error *err);
 enum co_result co_ep_probe_write(struct co_endpoint *ep, int64_t deadline_ns, struct co_error *err);
-enum co_result co_ep_digest(struct co_endpoint *ep, const char *range, int64_t deadline_ns, struct co_text *ret, struct co_error *err);
+enum co_result co_ep_digest(struct co_endpoint *ep, const char *range, int64_t deadline_ns, struct co_text *ret,
+                            struct co_error *err);
 enum co_result co_ep_grants(struct co_endpoint *ep, int64_t deadline_ns, struct co_text *ret, struct co_error *err);
 
 enum co_order co_pair_compare(const struct co_pair *pair, const char *have, const char *want);
@@ -119,15 +146,17 @@ void co_pair_distance(const struct co_pair *pair, const char *have, const char *
 size_t co_pair_step_count(const struct co_pair *pair);
 const struct co_step *co_pair_step(const struct co_pair *pair, size_t index);
 
+/* step->role must be the endpoint's role; apply and revert need a run. revert of a step without one: CO_NO_EFFECT,
+ * CO_E_UNSUPPORTED. */
 bool co_ep_step_wanted(struct co_endpoint *ep, struct co_endpoint *other, const struct co_step *step);
 enum co_result co_ep_step_describe(struct co_endpoint *ep, struct co_endpoint *other, const struct co_step *step,
                                    int64_t deadline_ns, struct co_text *ret, struct co_error *err);
-enum co_result co_ep_step_probe(struct co_endpoint *ep, struct co_endpoint *other, const struct co_step *step, int64_t deadline_ns,
-                                enum co_presence *ret, struct co_error *err);
-enum co_result co_ep_step_apply(struct co_endpoint *ep, struct co_endpoint *other, const struct co_step *step, int64_t deadline_ns,
-                                struct co_error *err);
-enum co_result co_ep_step_revert(struct co_endpoint *ep, struct co_endpoint *other, const struct co_step *step, int64_t deadline_ns,
-                                 struct co_error *err);
+enum co_result co_ep_step_probe(struct co_endpoint *ep, struct co_endpoint *other, const struct co_step *step,
+                                int64_t deadline_ns, enum co_presence *ret, struct co_error *err);
+enum co_result co_ep_step_apply(struct co_endpoint *ep, struct co_endpoint *other, const struct co_step *step,
+                                int64_t deadline_ns, struct co_error *err);
+enum co_result co_ep_step_revert(struct co_endpoint *ep, struct co_endpoint *other, const struct co_step *step,
+                                 int64_t deadline_ns, struct co_error *err);
 
 /* ---------------------------------------------------------------- parallel work */
 
@@ -137,8 +166,11 @@ int co_crew_new(size_t count, struct co_crew **ret, struct co_error *err);
 void co_crew_run(struct co_crew *crew, size_t count, void (*fn)(size_t index, void *arg), void *arg);
 void co_crew_free(struct co_crew *crew);
 
-const char *co_phase_name(enum co_phase phase);   /* "warm_up" */
-const char *co_side_name(enum co_side side);      /* "a", "b" */
+/* All fault points: with NULL those of the core (phases, primitives, decisions), else those of the pair's driver. */
+void co_fault_list(struct co_pair *pair_or_null, void (*fn)(const char *point, void *arg), void *arg);
+
+const char *co_phase_name(enum co_phase phase);    /* "warm_up" */
+const char *co_side_name(enum co_side side);       /* "a", "b" */
 const char *co_result_name(enum co_result result); /* "done", "again", "no_effect", "effect_unknown" */
 
 #endif
