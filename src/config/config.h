@@ -15,6 +15,7 @@ struct co_option_value {
     char *value;  /* scalar, after ${NAME}; NULL for a list */
     char **argv;  /* list, NULL-terminated; NULL for a scalar */
     int line;
+    bool canonical; /* checked by co_config_check_options */
 };
 
 struct co_option_values {
@@ -26,6 +27,7 @@ struct co_account_config { /* replication, probe */
     char *user;
     char *password_file, *password_env;
     struct co_secret_value *password; /* resolved by co_config_load_secrets; NULL: none given */
+    int line;
 };
 
 struct co_side_config {
@@ -89,13 +91,22 @@ struct co_config {
     char hash[33]; /* of what `resume` refuses to see changed: migration, pairs, servers, modes */
 };
 
-/* Finds the file (path, $CHANGEOVER_CONFIG, ./changeover.yaml), reads and checks it. */
+/* Finds the file (path, $CHANGEOVER_CONFIG, ./changeover.yaml), reads and checks it. Relative paths in it are
+ * relative to its folder. config->path is absolute. */
 int co_config_load(const char *path_or_null, struct co_config **ret, struct co_error *err);
+/* The same for a text; path is what messages call it. private: nobody else can read it, so passwords may stand
+ * in its URLs. */
+int co_config_parse(const char *path, const char *data, size_t bytes, bool private_file, struct co_config **ret,
+                    struct co_error *err);
 /* Resolves all passwords (files, environment, URLs of private files) and registers them with the mask. */
 int co_config_load_secrets(struct co_config *config, struct co_error *err);
-/* Checks a pair's own keys against a driver's table; every unknown key and bad value is an error. */
+/* Checks a pair's own keys against a driver's table; every unknown key and bad value is an error. Afterwards
+ * each value is canonical (true or false, durations in ms, sizes in bytes) and every default of the table is
+ * there, so co_option_find is all a caller needs. Calling it again changes nothing. */
 int co_config_check_options(const struct co_config *config, struct co_pair_config *pair, const struct co_option *options,
                             size_t option_count, struct co_error *err);
+/* One value in config syntax as check_options keeps it. The caller frees *ret. */
+int co_option_canonical(const struct co_option *option, const char *text, char **ret, struct co_error *err);
 void co_config_free(struct co_config *config); /* wipes secrets */
 
 const struct co_option_value *co_option_find(const struct co_option_values *values, const char *name);
