@@ -25,6 +25,12 @@ struct co_journal;
 
 enum co_journal_mode { CO_JOURNAL_WRITE, CO_JOURNAL_READ /* works on a read-only file; absent is CO_E_STATE */ };
 
+/* Writing: makes a missing journal (and its folders, 0700) whole or not at all. Refused, each with a hint: a
+ * network file system, a file of another owner or open to others, a folder writable by everybody
+ * (CO_E_PRIVILEGE, CO_E_UNSUPPORTED), another migration's journal (CO_E_MISMATCH), a newer schema
+ * (CO_E_UNSUPPORTED), an empty file, another program's, a -wal whose journal is gone (CO_E_STATE), damage (CO_E_IO).
+ * Reading: migration NULL takes any. Works without write access to file and folder; a -wal that can't be
+ * read there is refused rather than ignored. */
 int co_journal_open(const char *path, const char *migration, enum co_journal_mode mode, struct co_journal **ret,
                     struct co_error *err);
 void co_journal_close(struct co_journal *journal);
@@ -34,7 +40,9 @@ const char *co_journal_path(const struct co_journal *journal);
  * co_journal_release, close, or the death of the process. The guardian gets it by inheriting lock_fd. */
 int co_journal_hold(struct co_journal *journal, struct co_error *err);
 int co_journal_lock_fd(const struct co_journal *journal); /* -1: not held */
-int co_journal_adopt_lock(struct co_journal *journal, int lock_fd); /* in the guardian */
+/* In the guardian: takes over the inherited descriptor (owned by the journal from now on, FD_CLOEXEC). CO_E_STATE:
+ * not this journal's lock file; CO_E_CONFLICT: not the inherited lock. The spawner clears FD_CLOEXEC in the child. */
+int co_journal_adopt_lock(struct co_journal *journal, int lock_fd);
 void co_journal_release(struct co_journal *journal);
 
 /* ---- runs ---- */
@@ -77,8 +85,9 @@ int co_journal_last_done(struct co_journal *journal, struct co_run_row *ret, str
 /* Takes a run over: epoch from -> from + 1. CO_E_CONFLICT when it isn't at `from` any more. Durable. */
 int co_journal_take(struct co_journal *journal, const char *run, int64_t from, const char *actor, int64_t pid,
                     struct co_error *err);
-/* Decides, durably. Allowed: NONE -> any; DECIDING -> COMMIT or UNDO; UNDO -> UNDO and COMMIT -> COMMIT
- * (no change). Anything else is CO_E_CONFLICT with the standing decision in *ret_standing. CO_E_IO or
+/* Decides, durably. Allowed: NONE -> any; DECIDING -> COMMIT or UNDO; and each to itself (made durable again).
+ * A run that has ended, or is at another epoch, is CO_E_CONFLICT. CO_E_TIMEOUT: not decided (too late, or the
+ * file was locked for 5 s). Anything else is CO_E_CONFLICT with the standing decision in *ret_standing. CO_E_IO or
  * CO_E_SPACE: unknown until a later call succeeds - then force_undo may overwrite a COMMIT that this same
  * process wrote and saw fail. not_after_ns: a COMMIT after this moment is refused with CO_E_TIMEOUT (0: none). */
 int co_journal_decide(struct co_journal *journal, const char *run, int64_t epoch, enum co_decision decision,
@@ -88,16 +97,20 @@ int co_journal_turn_back(struct co_journal *journal, const char *run, int64_t ep
 /* Durable: set before the first open is sent. */
 int co_journal_opening(struct co_journal *journal, const char *run, int64_t epoch, struct co_error *err);
 int co_journal_opened(struct co_journal *journal, const char *run, int64_t epoch, struct co_error *err); /* not fsynced */
+/* Durable. Outcome "unfinished" is noted, and the run stays the unfinished one; every other outcome ends it. */
 int co_journal_end(struct co_journal *journal, const char *run, int64_t epoch, const char *outcome, int exit_code,
                    int64_t write_pause_ms, int64_t unavailable_ms, struct co_error *err);
 
 /* Reserves space for all writes of a pause so that a full disk is met before the fence: extends the WAL,
- * restarts it, and turns automatic checkpoints off until co_journal_end. CO_E_SPACE. */
+ * restarts it, and turns automatic checkpoints off until co_journal_end. Call it after co_journal_begin, in
+ * warm_up: it syncs. CO_E_SPACE; CO_E_TIMEOUT when another process reads an old state all the time. */
 int co_journal_reserve(struct co_journal *journal, struct co_error *err);
 
 /* ---- what happened (NORMAL) ---- */
 
-/* Groups the writes until commit into one transaction; sync: with FULL. Not nested. */
+/* Groups the writes until commit into one transaction; sync: with FULL. Not nested. All or nothing, but for one
+ * case: a decision that comes in between ends the batch first, keeping what it has so far, and later writes
+ * stand alone. Writes of other threads meanwhile are part of it. */
 int co_journal_batch(struct co_journal *journal, bool sync, struct co_error *err);
 int co_journal_batch_end(struct co_journal *journal, struct co_error *err);
 
@@ -136,8 +149,10 @@ struct co_lag_row {
     int64_t lag_ms, lag_at_least_ms, lag_bytes, lag_transactions; /* -1: unknown */
     const char *primary_position, *applied_position;
 };
+/* Kept for 31 days. While a run is between reserve and end, samples of processes without the lock are dropped. */
 int co_journal_lag(struct co_journal *journal, const struct co_lag_row *row, struct co_error *err);
-/* The samples since wall_ms, oldest first, of one pair or (NULL) of all: rows are valid during fn. */
+/* The samples since wall_ms, oldest first, of one pair or (NULL) of all: rows are valid during fn, which
+ * must not call the journal. */
 int co_journal_lag_each(struct co_journal *journal, const char *pair_or_null, int64_t since_wall_ms,
                         bool (*fn)(const struct co_lag_row *row, void *arg), void *arg, struct co_error *err);
 
