@@ -56,7 +56,7 @@ void co_session_wake(struct co_session *session); /* async-signal-safe */
 
 struct co_phase_result {
     const char *name; /* static */
-    int64_t ms;
+    int64_t ms, us;      /* the same, in two units */
     const char *outcome; /* done, failed, skipped */
 };
 struct co_pair_result {

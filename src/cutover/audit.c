@@ -1,0 +1,74 @@
+/* audit.c - what both sides were before a run and are after it: versions, sizes, settings, into the journal. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "cutover/run.h"
+
+struct audit {
+    struct co_runner *run;
+    struct co_lane *lane;
+    const char *side, *moment;
+};
+
+static void keep(void *arg, const char *group, const char *name, const char *value)
+{
+    const struct audit *audit = arg;
+    co_journal_fact(audit->run->journal, audit->run->row.id, co_pair_name(audit->lane->pair), audit->side, audit->moment, group, name,
+                    value, NULL);
+}
+
+static const char *role_name(enum co_server_role role)
+{
+    static const char *const names[] = {"unknown", "primary", "follower", "other"};
+    return names[role];
+}
+
+static void facts_of(struct co_lane *lane, enum co_run_role role, const char *moment)
+{
+    struct co_runner *run = lane->run;
+    struct co_endpoint *ep = lane->second[role];
+    struct audit audit = {run, lane, co_side_name(co_endpoint_side(ep)), moment};
+    struct co_sink sink = {.fact = keep, .arg = &audit};
+    struct co_identity_data id = {0};
+    struct co_error err = {0};
+    co_endpoint_sink(ep, &sink);
+    if (co_ep_identify(ep, co_now_ns() + CO_CONNECT_NS, &id, &err) == CO_DONE) {
+        char bytes[32];
+        snprintf(bytes, sizeof bytes, "%" PRId64, id.data_bytes);
+        keep(&audit, "version", "product", co_text_str(&id.product));
+        keep(&audit, "version", "version", co_text_str(&id.version));
+        keep(&audit, "version", "driver", co_pair_driver(lane->pair)->version);
+        keep(&audit, "version", "library", co_pair_driver(lane->pair)->library);
+        keep(&audit, "identity", "instance", co_text_str(&id.instance));
+        keep(&audit, "identity", "lineage", co_text_str(&id.lineage));
+        keep(&audit, "identity", "role", role_name(id.role));
+        keep(&audit, "size", "data_bytes", id.data_bytes >= 0 ? bytes : "");
+        if (co_ep_settings(ep, co_now_ns() + CO_CONNECT_NS, &err) != CO_DONE)
+            co_journal_event(run->journal, run->row.id, co_pair_name(lane->pair), "audit", err.message, NULL);
+    } else {
+        co_journal_event(run->journal, run->row.id, co_pair_name(lane->pair), "audit", err.message, NULL);
+    }
+    co_endpoint_sink(ep, NULL);
+    co_identity_data_done(&id);
+}
+
+static int before(struct co_lane *lane, enum co_run_role role, struct co_error *err)
+{
+    (void)err;
+    if (!(lane->run->source_lost && role == CO_SOURCE))
+        facts_of(lane, role, "before");
+    return 0;
+}
+
+static int after(struct co_lane *lane, enum co_run_role role, struct co_error *err)
+{
+    (void)err;
+    if (!(lane->run->source_lost && role == CO_SOURCE))
+        facts_of(lane, role, "after");
+    return 0;
+}
+
+void co_audit_facts(struct co_runner *run, const char *moment)
+{
+    co_sides_each(run, moment[0] == 'b' ? before : after);
+}

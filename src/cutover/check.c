@@ -1,0 +1,171 @@
+/* check.c - pre-flight: the drivers' findings about each pair, and which of them were consented to. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cutover/run.h"
+
+struct gather {
+    struct co_findings *findings;
+    struct co_pair *pair;
+    struct co_runner *run; /* or NULL: not recorded */
+    bool failed;
+};
+
+static bool is_accepted(const struct co_pair *pair, const char *code)
+{
+    char **accept = co_pair_config(pair)->accept;
+    for (size_t i = 0; accept && accept[i]; i++)
+        if (strcmp(accept[i], code) == 0)
+            return true;
+    return false;
+}
+
+static void add(void *arg, const struct co_finding *finding)
+{
+    struct gather *gather = arg;
+    struct co_findings *findings = gather->findings;
+    struct co_finding_row *rows = realloc(findings->rows, (findings->count + 1) * sizeof *rows);
+    if (!rows) {
+        gather->failed = true;
+        return;
+    }
+    findings->rows = rows;
+    struct co_finding_row *row = &rows[findings->count++];
+    *row = (struct co_finding_row){.pair = co_strdup(co_pair_name(gather->pair)),
+                                   .side = finding->side,
+                                   .code = co_strdup(finding->code),
+                                   .message = co_strdup(finding->message),
+                                   .remedy = co_strdup(finding->remedy ? finding->remedy : ""),
+                                   .severity = finding->severity,
+                                   .accepted = is_accepted(gather->pair, finding->code)};
+    if (!row->pair || !row->code || !row->message || !row->remedy)
+        gather->failed = true;
+    else if (gather->run)
+        co_journal_finding(gather->run->journal, gather->run->row.id, row->pair,
+                           row->side < 0 ? "" : co_side_name((enum co_side)row->side), row->code, (int)row->severity, row->message,
+                           row->remedy, row->accepted, NULL);
+}
+
+void co_findings_done(struct co_findings *findings)
+{
+    for (size_t i = 0; i < findings->count; i++) {
+        free(findings->rows[i].pair);
+        free(findings->rows[i].code);
+        free(findings->rows[i].message);
+        free(findings->rows[i].remedy);
+    }
+    free(findings->rows);
+    *findings = (struct co_findings){0};
+}
+
+/* The core's own findings, the same for every engine. */
+static void core_findings(struct gather *gather, struct co_endpoint *target)
+{
+    struct co_capabilities caps = {.size = sizeof caps};
+    struct co_error err = {0};
+    const struct co_pair_config *config = co_pair_config(gather->pair);
+    for (int side = 0; side < 2; side++) {
+        const struct co_endpoint_config *endpoint = &config->side[side].endpoint;
+        bool remote = endpoint->address && endpoint->address[0] != '/' && strcmp(endpoint->address, "localhost") != 0 &&
+                      strncmp(endpoint->address, "127.", 4) != 0 && strcmp(endpoint->address, "::1") != 0;
+        if (remote && endpoint->tls.mode != CO_TLS_VERIFY)
+            add(gather, &(struct co_finding){.code = "tls_not_verified", .severity = CO_WARNING, .side = side,
+                                             .message = "the connection leaves this machine and the server's certificate isn't verified, so "
+                                                        "passwords and data could be read or changed on the way",
+                                             .remedy = "tls: {mode: verify, ca: ...} for this side"});
+    }
+    if (!target || co_ep_capabilities(target, co_now_ns() + CO_CONNECT_NS, &caps, &err) != CO_DONE)
+        return;
+    if (!caps.reverse)
+        add(gather, &(struct co_finding){.code = "no_way_back", .severity = CO_WARNING, .side = -1,
+                                         .message = "after the cutover the old primary can't follow the new one, so a rollback would lose "
+                                                    "what was written since",
+                                         .remedy = "see the engine's page in the documentation for what the way back needs"});
+    if (!caps.restart_proof)
+        add(gather, &(struct co_finding){.code = "fence_not_restart_proof", .severity = CO_WARNING, .side = -1,
+                                         .message = "a restart of the server during the cutover would lift its fence",
+                                         .remedy = "keep the servers from being restarted during the cutover"});
+    if (!caps.promote_closed)
+        add(gather, &(struct co_finding){.code = "promotes_open", .severity = CO_WARNING, .side = -1,
+                                         .message = "this server can't be promoted closed: its promotion is the decision, and it takes "
+                                                    "writes from that moment on",
+                                         .remedy = "only one such pair can be in a group"});
+}
+
+static int check_pair(struct co_pair *pair, struct co_runner *run, struct co_endpoint *source, struct co_endpoint *target,
+                      enum co_check_stage stage, struct co_findings *findings, struct co_error *err)
+{
+    struct gather gather = {.findings = findings, .pair = pair, .run = run};
+    struct co_sink sink = {.finding = add, .arg = &gather};
+    struct co_endpoint *any = source ? source : target;
+    int failed = 0;
+    if (any) {
+        co_endpoint_sink(any, &sink);
+        enum co_result got = co_ep_check(any, any == source ? target : NULL, stage, co_now_ns() + CO_CALL_NS, err);
+        co_endpoint_sink(any, NULL);
+        failed = got == CO_DONE ? 0 : (err->code ? err->code : CO_E_INTERNAL);
+    }
+    core_findings(&gather, target);
+    if (gather.failed)
+        failed = co_fail(err, CO_E_NOMEM, "out of memory for findings");
+    return failed;
+}
+
+int co_check_lane(struct co_lane *lane, enum co_check_stage stage, struct co_findings *findings, struct co_error *err)
+{
+    return check_pair(lane->pair, lane->run, lane->main[CO_SOURCE], lane->main[CO_TARGET], stage, findings, err);
+}
+
+/* A side that can't be reached is a finding of its own. */
+static struct co_endpoint *reach(struct co_pair *pair, enum co_side side, struct co_findings *findings, bool *ret_unknown)
+{
+    struct gather gather = {.findings = findings, .pair = pair};
+    struct co_error err = {0};
+    struct co_endpoint *ep = co_endpoint_new(pair, side, CO_CONN_MAIN);
+    if (ep && co_ep_connect(ep, co_now_ns() + CO_CONNECT_NS, &err) == CO_DONE)
+        return ep;
+    const char *code = err.code == CO_E_AUTH ? "login_refused" : err.code == CO_E_MISMATCH ? "another_server" : "unreachable";
+    add(&gather, &(struct co_finding){.code = code, .severity = CO_ERROR, .side = (int)side, .message = err.message, .remedy = err.hint});
+    *ret_unknown = true;
+    co_endpoint_free(ep);
+    return NULL;
+}
+
+static enum co_check_stage pick_stage(struct co_endpoint *source, struct co_endpoint *target)
+{
+    struct co_link_data link = {0};
+    struct co_error err = {0};
+    enum co_check_stage stage = CO_CHECK_SETUP;
+    if (source && target && co_ep_link(target, source, co_now_ns() + CO_CONNECT_NS, &link, &err) == CO_DONE &&
+        link.state == CO_LINK_RUNNING)
+        stage = CO_CHECK_CUTOVER;
+    co_link_data_done(&link);
+    return stage;
+}
+
+enum co_exit co_check(struct co_session *session, enum co_check_stage stage_or_0, bool strict, struct co_findings *ret,
+                      struct co_error *err)
+{
+    *ret = (struct co_findings){0};
+    enum co_exit code = CO_EXIT_DONE;
+    for (size_t i = 0; i < session->pair_count; i++) {
+        struct co_pair *pair = session->pairs[i];
+        bool unknown = false;
+        enum co_side source_side = co_pair_source(pair);
+        struct co_endpoint *source = reach(pair, source_side, ret, &unknown);
+        struct co_endpoint *target = reach(pair, source_side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A, ret, &unknown);
+        enum co_check_stage stage = stage_or_0 ? stage_or_0 : pick_stage(source, target);
+        int failed = check_pair(pair, NULL, source, target, stage, ret, err);
+        if (failed)
+            code = CO_EXIT_UNKNOWN;
+        if (unknown && code < CO_EXIT_UNKNOWN)
+            code = CO_EXIT_UNKNOWN;
+        co_endpoint_free(source);
+        co_endpoint_free(target);
+    }
+    for (size_t i = 0; i < ret->count && code < CO_EXIT_NO; i++)
+        if (!ret->rows[i].accepted && (ret->rows[i].severity == CO_ERROR || (strict && ret->rows[i].severity == CO_WARNING)))
+            code = CO_EXIT_NO;
+    return code;
+}

@@ -1,0 +1,317 @@
+/* phase_pause.c - the write pause: fence, drain, capture, catch_up, prove, reverse_prepare, promote, commit, open.
+ *
+ * Invariants: nothing here connects, starts a process or resolves a name; every wait is bounded by the pause's
+ * deadline; the one fsync is the commit's (and, with a pair that can't vote, the record that it decides).
+ */
+#include "cutover/run.h"
+
+#include <string.h>
+
+#define WAIT_SLICE_NS (200 * CO_NS_PER_MS)
+#define POLL_NS CO_NS_PER_MS
+#define OPEN_BUDGET_NS (30 * CO_NS_PER_S)
+
+/* ---------------------------------------------------------------- fence, drain, capture */
+
+static int fence_lane(struct co_lane *lane)
+{
+    lane->fence_ns = co_now_ns();
+    int failed = co_steps_apply(lane, CO_PHASE_FENCE, CO_SOURCE, false, lane->run->pause_deadline_ns);
+    return failed ? failed : co_steps_apply(lane, CO_PHASE_FENCE, CO_TARGET, false, lane->run->pause_deadline_ns);
+}
+
+int co_do_fence(struct co_runner *run)
+{
+    int64_t pause_ms = run->options->max_write_pause_ms >= 0 ? run->options->max_write_pause_ms
+                                                             : run->session->config->cutover.max_write_pause_ms;
+    run->pause_begin_ns = co_now_ns();
+    run->pause_deadline_ns = run->pause_begin_ns + pause_ms * CO_NS_PER_MS;
+    run->in_pause = true;
+    co_guardian_tell(run, "pause", run->pause_deadline_ns);
+    return run->source_lost ? 0 : co_lanes_each(run, fence_lane);
+}
+
+static int drain_lane(struct co_lane *lane)
+{
+    struct co_runner *run = lane->run;
+    const struct co_pair_config *config = co_pair_config(lane->pair);
+    int64_t patience_ns = co_min_deadline(co_deadline_in_ms(config->drain.timeout_ms), run->pause_deadline_ns);
+    CO_TEXT_AUTO remaining = CO_TEXT_INIT;
+    CO_TEXT_AUTO said = CO_TEXT_INIT;
+    bool end = false;
+    for (;;) {
+        co_text_clear(&remaining);
+        enum co_result got = co_ep_drain(lane->main[CO_SOURCE], end, co_run_deadline(run, CO_CALL_NS), &remaining, &lane->error);
+        if (got == CO_DONE)
+            return 0;
+        if (got != CO_AGAIN)
+            return co_lane_fail(lane, got);
+        if (co_run_cancelled(run, &lane->error))
+            return lane->error.code;
+        if (!end && co_now_ns() >= patience_ns) {
+            if (config->drain.refuse) {
+                co_fail(&lane->error, CO_E_STATE, "pair %s: writes didn't end within drain.timeout: %s", config->name,
+                        co_text_str(&remaining));
+                co_hint(&lane->error, "End them, or set drain.on_timeout: end.");
+                return lane->error.code;
+            }
+            end = true;
+            co_journal_event(run->journal, run->row.id, config->name, "drain", co_text_str(&remaining), NULL);
+        }
+        if (strcmp(co_text_str(&said), co_text_str(&remaining)) != 0) {
+            co_text_set_str(&said, co_text_str(&remaining));
+            co_runner_say(run, config->name, CO_WATCH_WAIT, "%s %s", end ? "ending:" : "waiting for", co_text_str(&remaining));
+        }
+        co_wait_until(co_min_deadline(co_now_ns() + POLL_NS, run->pause_deadline_ns), run->session->wake_fd);
+    }
+}
+
+int co_do_drain(struct co_runner *run)
+{
+    return run->source_lost ? 0 : co_lanes_each(run, drain_lane);
+}
+
+static int capture_lane(struct co_lane *lane)
+{
+    struct co_runner *run = lane->run;
+    enum co_run_role role = run->source_lost ? CO_TARGET : CO_SOURCE;
+    enum co_result got = run->source_lost
+                             ? co_ep_applied(lane->main[CO_TARGET], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error)
+                             : co_ep_capture(lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error);
+    if (got != CO_DONE)
+        return co_lane_fail(lane, got);
+    if (!lane->position.bytes)
+        return co_fail(&lane->error, CO_E_STATE, "pair %s: the captured position is empty", co_pair_name(lane->pair));
+    return co_journal_position(run->journal, run->row.id, co_pair_name(lane->pair),
+                               co_side_name(co_endpoint_side(lane->main[role])), "captured", co_text_str(&lane->position),
+                               &lane->error);
+}
+
+int co_do_capture(struct co_runner *run)
+{
+    return co_lanes_each(run, capture_lane);
+}
+
+/* ---------------------------------------------------------------- catch_up, prove */
+
+static int catch_up_lane(struct co_lane *lane)
+{
+    struct co_runner *run = lane->run;
+    struct co_endpoint *ep = lane->main[CO_TARGET];
+    const char *want = co_text_str(&lane->position);
+    bool own_wait = co_pair_driver(lane->pair)->wait_applied != NULL;
+    CO_TEXT_AUTO applied = CO_TEXT_INIT;
+    for (;;) {
+        enum co_result got;
+        if (own_wait) {
+            got = co_ep_wait_applied(ep, want, co_run_deadline(run, WAIT_SLICE_NS), &lane->error);
+            if (got != CO_DONE && got != CO_AGAIN && lane->error.code != CO_E_TIMEOUT)
+                return co_lane_fail(lane, got);
+        }
+        if (lane->caps.rounds && co_ep_round(ep, lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->error) > CO_AGAIN)
+            return co_lane_fail(lane, CO_NO_EFFECT);
+        got = co_ep_applied(ep, co_run_deadline(run, CO_CALL_NS), &applied, &lane->error);
+        if (got != CO_DONE)
+            return co_lane_fail(lane, got);
+        enum co_order order = co_pair_compare(lane->pair, co_text_str(&applied), want);
+        if (order == CO_ORDER_EQUAL || order == CO_ORDER_AHEAD)
+            break;
+        if (order != CO_ORDER_BEHIND)
+            return co_fail(&lane->error, CO_E_DATA, "pair %s: the target has %s, which can't contain %s", co_pair_name(lane->pair),
+                           co_text_str(&applied), want);
+        if (co_run_cancelled(run, &lane->error)) {
+            if (lane->error.code == CO_E_TIMEOUT) {
+                co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: the target has applied %s of %s when max_write_pause was over",
+                        co_pair_name(lane->pair), co_text_str(&applied), want);
+                co_hint(&lane->error, "Nothing is lost: the old primary takes writes again. See why the follower is slow "
+                                      "(`changeover status`, `changeover check`) before the next try.");
+            }
+            return lane->error.code;
+        }
+        if (!own_wait)
+            co_wait_until(co_now_ns() + POLL_NS, run->session->wake_fd);
+    }
+    co_error_clear(&lane->error);
+    return co_journal_position(run->journal, run->row.id, co_pair_name(lane->pair), co_side_name(co_endpoint_side(ep)), "applied",
+                               co_text_str(&applied), &lane->error);
+}
+
+int co_do_catch_up(struct co_runner *run)
+{
+    return run->source_lost ? 0 : co_lanes_each(run, catch_up_lane);
+}
+
+static int prove_side(struct co_lane *lane, enum co_run_role role, struct co_error *err)
+{
+    struct co_runner *run = lane->run;
+    if (run->source_lost)
+        return 0;
+    for (;;) {
+        enum co_result got = co_ep_proof(lane->main[role], co_text_str(&lane->position), co_run_deadline(run, CO_CALL_NS), err);
+        if (got == CO_DONE)
+            return 0;
+        if (got != CO_AGAIN)
+            return err->code ? err->code : CO_E_INTERNAL;
+        if (co_run_cancelled(run, err))
+            return err->code;
+        co_wait_until(co_now_ns() + POLL_NS, run->session->wake_fd);
+    }
+}
+
+int co_do_prove(struct co_runner *run)
+{
+    return co_sides_each(run, prove_side);
+}
+
+/* ---------------------------------------------------------------- reverse_prepare, promote */
+
+static int reverse_prepare_lane(struct co_lane *lane)
+{
+    return co_steps_apply(lane, CO_PHASE_REVERSE_PREPARE, CO_SOURCE, false, lane->run->pause_deadline_ns);
+}
+
+int co_do_reverse_prepare(struct co_runner *run)
+{
+    return run->source_lost ? 0 : co_lanes_each(run, reverse_prepare_lane);
+}
+
+static int promote_steps(struct co_lane *lane)
+{
+    int64_t began = co_now_ns();
+    int failed = co_steps_apply(lane, CO_PHASE_PROMOTE, CO_TARGET, false, lane->run->pause_deadline_ns);
+    lane->promotion_ns = co_now_ns() - began;
+    return failed;
+}
+
+static int promote_lane(struct co_lane *lane)
+{
+    return lane->caps.promote_closed ? promote_steps(lane) : 0; /* the one that can't vote goes last, in commit */
+}
+
+static int prove_again(struct co_lane *lane, enum co_run_role role, struct co_error *err)
+{
+    return lane->caps.promote_closed || role == CO_SOURCE ? prove_side(lane, role, err) : 0;
+}
+
+int co_do_promote(struct co_runner *run)
+{
+    int failed = co_lanes_each(run, promote_lane);
+    /* between the first proof and the last promotion locks time out, pauses expire, servers restart */
+    return failed ? failed : co_sides_each(run, prove_again);
+}
+
+/* ---------------------------------------------------------------- commit */
+
+struct co_lane *co_deciding_lane(struct co_runner *run)
+{
+    for (size_t i = 0; i < run->lane_count; i++)
+        if (!run->lanes[i].caps.promote_closed)
+            return &run->lanes[i];
+    return NULL;
+}
+
+/* The pair that can't be promoted closed: its promotion is the decision, and it opens. */
+static int decide_by_server(struct co_runner *run, struct co_lane *lane, struct co_error *err)
+{
+    enum co_decision standing;
+    int failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_DECIDING, run->pause_deadline_ns, false,
+                                   &standing, err);
+    if (failed)
+        return failed;
+    run->row.decision = CO_DECISION_DECIDING;
+    failed = promote_steps(lane);
+    if (!failed)
+        return 0;
+    *err = lane->error;
+    return co_ask_decider(run, lane, co_deadline_in_ms(run->session->config->cutover.undo_budget_ms));
+}
+
+/* The pair that decides was sent its promotion: did it happen? 0: yes. CO_E_STATE: no, and it can't any more.
+ * Anything else: not known, and then nobody may act. */
+int co_ask_decider(struct co_runner *run, struct co_lane *lane, int64_t deadline_ns)
+{
+    int answer = CO_E_UNREACHABLE;
+    for (size_t i = 0; i < co_pair_step_count(lane->pair); i++) {
+        const struct co_step *step = co_pair_step(lane->pair, i);
+        if (step->phase != CO_PHASE_PROMOTE)
+            continue;
+        for (;;) {
+            struct co_error err = {0};
+            enum co_presence there = CO_ABSENT;
+            int64_t call_ns = co_min_deadline(deadline_ns, co_now_ns() + CO_CONNECT_NS);
+            enum co_result got = co_ep_end_sessions(lane->second[CO_SOURCE], "guardian-1", call_ns, &err);
+            if (got == CO_DONE)
+                got = co_ep_step_probe(lane->second[step->role], co_lane_other(lane, step, NULL, true), step, call_ns, &there, &err);
+            if (got == CO_DONE && there != CO_PARTIAL) {
+                answer = there == CO_PRESENT ? 0 : CO_E_STATE;
+                break;
+            }
+            co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_WAIT, "is it promoted? %s", err.message);
+            if (co_now_ns() >= deadline_ns)
+                return CO_E_UNREACHABLE;
+            co_wait_until(co_now_ns() + WAIT_SLICE_NS, -1);
+        }
+        if (answer)
+            break;
+    }
+    if (answer == CO_E_STATE)
+        run->row.decision = CO_DECISION_NONE; /* free to undo */
+    return answer;
+}
+
+int co_do_commit(struct co_runner *run)
+{
+    struct co_error err = {0};
+    enum co_decision standing = CO_DECISION_NONE;
+    int failed = co_run_cancelled(run, &err);
+    struct co_lane *undecided = co_deciding_lane(run);
+    if (!failed && undecided)
+        failed = decide_by_server(run, undecided, &err);
+    CO_FAULT("journal.commit:before");
+    if (!failed)
+        failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_COMMIT,
+                                   undecided ? 0 : run->pause_deadline_ns, false, &standing, &err);
+    if (failed) {
+        co_runner_note(run, &err);
+        return failed;
+    }
+    run->committed = true;
+    run->row.decision = CO_DECISION_COMMIT;
+    CO_FAULT("journal.commit:after");
+    co_guardian_tell(run, "committed", co_now_ns() + OPEN_BUDGET_NS);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- open */
+
+static int open_lane(struct co_lane *lane)
+{
+    /* the prepared connection first; what it can't do is insisted on over the second one */
+    int failed = co_steps_apply(lane, CO_PHASE_OPEN, CO_TARGET, false, co_now_ns() + CO_CALL_NS);
+    if (failed && lane->error.code != CO_E_CONFLICT)
+        failed = co_steps_insist(lane, CO_PHASE_OPEN, CO_TARGET, co_now_ns() + OPEN_BUDGET_NS);
+    if (failed)
+        return failed;
+    lane->open_ns = co_now_ns();
+    lane->opened = true;
+    return 0;
+}
+
+int co_do_open(struct co_runner *run)
+{
+    struct co_error err = {0};
+    int failed = co_journal_opening(run->journal, run->row.id, run->row.epoch, &err);
+    if (failed) {
+        co_runner_note(run, &err);
+        return failed;
+    }
+    failed = co_lanes_each(run, open_lane);
+    if (failed)
+        return failed;
+    run->pause_end_ns = co_now_ns();
+    run->in_pause = false;
+    co_guardian_tell(run, "opened", 0);
+    co_journal_opened(run->journal, run->row.id, run->row.epoch, NULL);
+    co_runner_hold(run, false);
+    return 0;
+}

@@ -1,0 +1,276 @@
+/* setup.c - `setup` and `detach`: lists of steps without a write pause. Each step is looked for first, so a
+ * second run changes nothing and an interrupted one goes on.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cutover/run.h"
+
+#define LINK_NS (120 * CO_NS_PER_S)
+#define LOOK_NS (200 * CO_NS_PER_MS)
+#define AGAIN_NS (50 * CO_NS_PER_MS)
+
+struct job {
+    struct co_lane *lane;
+    enum co_phase phase;
+    bool changed;
+};
+
+static void pass_progress(void *arg, const struct co_progress *progress)
+{
+    struct co_lane *lane = arg;
+    struct co_session *session = lane->run->session;
+    struct co_watch_event event = {.kind = CO_WATCH_PROGRESS, .phase = lane->run->phase, .pair = co_pair_name(lane->pair),
+                                   .progress = progress};
+    if (session->watch)
+        session->watch(&event, session->watch_arg);
+}
+
+static int64_t begin_row(struct co_lane *lane, const struct co_step *step, struct co_endpoint *ep, struct co_endpoint *other)
+{
+    struct co_runner *run = lane->run;
+    CO_TEXT_AUTO text = CO_TEXT_INIT;
+    struct co_error err = {0};
+    int64_t row = -1;
+    if (co_ep_step_describe(ep, other, step, co_now_ns() + CO_CALL_NS, &text, &err) != CO_DONE)
+        co_text_add(&text, "(not described: %s)", err.message);
+    struct co_step_row entry = {.pair = co_pair_name(lane->pair), .side = co_side_name(co_endpoint_side(ep)), .phase = run->phase,
+                                .step = step->name, .action = "apply", .statement = co_text_str(&text)};
+    co_journal_step_begin(run->journal, run->row.id, &entry, &row, NULL);
+    return row;
+}
+
+/* Applies one step until a probe has seen it. */
+static int do_step(struct job *job, const struct co_step *step)
+{
+    struct co_lane *lane = job->lane;
+    struct co_runner *run = lane->run;
+    struct co_endpoint *ep = lane->main[step->role], *other = lane->main[!step->role];
+    struct co_sink sink = {.progress = pass_progress, .arg = lane};
+    int64_t row = -1;
+    co_endpoint_sink(ep, &sink);
+    for (;;) {
+        enum co_presence there = CO_ABSENT;
+        enum co_result got = co_ep_step_probe(ep, other, step, co_now_ns() + CO_CALL_NS, &there, &lane->error);
+        if (got == CO_DONE && there == CO_PRESENT)
+            break;
+        if (got != CO_DONE && got != CO_AGAIN && !(step->flags & CO_STEP_OFFLINE)) {
+            co_lane_fail(lane, got);
+            break;
+        }
+        if (row < 0) {
+            co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_STEP, "%s", step->title);
+            row = begin_row(lane, step, ep, other);
+            job->changed = true;
+        }
+        co_error_clear(&lane->error);
+        do {
+            if (run->session->interrupted) {
+                co_fail(&lane->error, CO_E_INTERRUPTED, "interrupted in step %s", step->name);
+                got = CO_NO_EFFECT;
+                break;
+            }
+            got = co_ep_step_apply(ep, other, step, co_now_ns() + CO_SLOW_CALL_NS, &lane->error);
+            if (got == CO_AGAIN)
+                co_wait_until(co_now_ns() + AGAIN_NS, run->session->wake_fd);
+        } while (got == CO_AGAIN);
+        if (got == CO_EFFECT_UNKNOWN)
+            continue; /* look */
+        if (got != CO_DONE) {
+            co_lane_fail(lane, got);
+            break;
+        }
+        got = co_ep_step_probe(ep, other, step, co_now_ns() + CO_CALL_NS, &there, &lane->error);
+        if (got == CO_DONE && there == CO_PRESENT)
+            break;
+        if (got == CO_DONE)
+            co_fail(&lane->error, CO_E_STATE, "pair %s: step %s was done but isn't seen on the server", co_pair_name(lane->pair), step->name);
+        co_lane_fail(lane, got);
+        break;
+    }
+    co_endpoint_sink(ep, NULL);
+    if (row >= 0)
+        co_journal_step_end(run->journal, row, lane->error.code ? "failed" : "done", lane->error.message, NULL);
+    return lane->error.code;
+}
+
+static int do_steps(struct co_lane *lane, enum co_phase phase)
+{
+    struct job job = {.lane = lane, .phase = phase};
+    for (size_t i = 0; i < co_pair_step_count(lane->pair); i++) {
+        const struct co_step *step = co_pair_step(lane->pair, i);
+        if (step->phase != phase || !co_ep_step_wanted(lane->main[step->role], lane->main[!step->role], step))
+            continue;
+        int failed = do_step(&job, step);
+        if (failed)
+            return failed;
+    }
+    if (!job.changed)
+        co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_NOTE, "nothing to do: everything is as it should be");
+    return 0;
+}
+
+/* ---------------------------------------------------------------- setup */
+
+static int check_lane(struct co_lane *lane)
+{
+    struct co_findings findings = {0};
+    int failed = co_check_lane(lane, CO_CHECK_SETUP, &findings, &lane->error);
+    for (size_t i = 0; i < findings.count && !failed; i++) {
+        const struct co_finding_row *row = &findings.rows[i];
+        if (row->severity == CO_ERROR && !row->accepted) {
+            failed = co_fail(&lane->error, CO_E_STATE, "pair %s: %s: %s", row->pair, row->code, row->message);
+            co_hint(&lane->error, "%s", row->remedy);
+        }
+    }
+    co_findings_done(&findings);
+    return failed;
+}
+
+/* The new follower is seen to follow. */
+static int see_link(struct co_lane *lane)
+{
+    int64_t deadline_ns = co_now_ns() + LINK_NS;
+    for (;;) {
+        struct co_link_data link = {0};
+        enum co_result got =
+            co_ep_link(lane->main[CO_TARGET], lane->main[CO_SOURCE], co_now_ns() + CO_CONNECT_NS, &link, &lane->error);
+        bool running = got == CO_DONE && link.state == CO_LINK_RUNNING;
+        if (got == CO_DONE && !running) {
+            co_fail(&lane->error, CO_E_BROKEN, "pair %s: replication doesn't run: %s", co_pair_name(lane->pair), co_text_str(&link.reason));
+            co_hint(&lane->error, "Mend what the reason says and run `changeover setup` again.");
+        }
+        co_link_data_done(&link);
+        if (running) {
+            co_error_clear(&lane->error);
+            return 0;
+        }
+        if (co_now_ns() >= deadline_ns || lane->run->session->interrupted)
+            return lane->error.code ? lane->error.code : CO_E_BROKEN;
+        co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "%s", lane->error.message);
+        co_wait_until(co_now_ns() + LOOK_NS, lane->run->session->wake_fd);
+    }
+}
+
+static int remember_identities(struct co_lane *lane)
+{
+    for (int role = 0; role < 2; role++) {
+        struct co_identity_data id = {0};
+        struct co_endpoint *ep = lane->main[role];
+        enum co_result got = co_ep_identify(ep, co_now_ns() + CO_CONNECT_NS, &id, &lane->error);
+        if (got == CO_DONE) {
+            co_pair_record_identity(lane->pair, co_endpoint_side(ep), co_text_str(&id.instance), co_text_str(&id.lineage));
+            co_journal_identity_put(lane->run->journal, co_pair_name(lane->pair), co_side_name(co_endpoint_side(ep)),
+                                    co_text_str(&id.instance), co_text_str(&id.lineage), NULL);
+        }
+        co_identity_data_done(&id);
+        if (got != CO_DONE)
+            return co_lane_fail(lane, got);
+    }
+    return 0;
+}
+
+static int setup_lane(struct co_lane *lane)
+{
+    int failed = check_lane(lane);
+    if (failed)
+        return failed;
+    /* a B that is built anew is another server than the one recorded */
+    co_pair_record_identity(lane->pair, co_endpoint_side(lane->main[CO_TARGET]), "", "");
+    lane->opened = true; /* from here on something may be changed */
+    failed = do_steps(lane, CO_PHASE_SETUP);
+    if (!failed)
+        failed = see_link(lane);
+    return failed ? failed : remember_identities(lane);
+}
+
+/* ---------------------------------------------------------------- detach */
+
+static int detach_lane(struct co_lane *lane)
+{
+    struct co_error err = {0};
+    for (int role = 0; role < 2; role++)
+        if (co_marker_take(lane, (enum co_run_role)role, true, co_now_ns() + CO_CONNECT_NS, &err) == CO_E_CONFLICT) {
+            lane->error = err;
+            lane->refuse_exit = CO_EXIT_LOCKED;
+            return err.code;
+        }
+    lane->opened = true;
+    return do_steps(lane, CO_PHASE_DETACH);
+}
+
+/* ---------------------------------------------------------------- both */
+
+static enum co_exit conclude(struct co_runner *run, int failed)
+{
+    struct co_error err = {0};
+    bool changed = false;
+    enum co_exit code = CO_EXIT_DONE;
+    for (size_t i = 0; i < run->lane_count; i++)
+        changed = changed || run->lanes[i].opened;
+    if (failed) {
+        code = failed == CO_E_INTERRUPTED ? (changed ? CO_EXIT_UNFINISHED : CO_EXIT_INTERRUPTED)
+               : failed == CO_E_CONFLICT  ? CO_EXIT_LOCKED
+               : failed == CO_E_BROKEN    ? CO_EXIT_BROKEN
+               : failed == CO_E_UNREACHABLE || failed == CO_E_AUTH || failed == CO_E_TIMEOUT ? CO_EXIT_UNKNOWN
+                                                                                             : CO_EXIT_NO;
+    }
+    run->result->outcome = failed ? "refused" : "done";
+    run->result->exit_code = code;
+    if (code == CO_EXIT_UNFINISHED)
+        run->result->outcome = "unfinished"; /* the row stays: `resume` goes on */
+    else if (co_journal_end(run->journal, run->row.id, run->row.epoch, run->result->outcome, code, -1, -1, &err))
+        co_runner_note(run, &err);
+    return code;
+}
+
+static enum co_exit run_steps(struct co_session *session, const struct co_run_options *options, const char *kind,
+                              int (*lane_fn)(struct co_lane *lane), struct co_run_result *ret)
+{
+    struct co_runner run;
+    struct co_run_row left;
+    struct co_error err = {0};
+    enum co_side source = session->pair_count ? co_pair_source(session->pairs[0]) : CO_SIDE_A;
+    enum co_exit code;
+    int failed = co_runner_init(&run, session, options, source, kind, ret, &err);
+    if (!failed)
+        failed = co_lanes_open(&run, &err);
+    /* one that was left is ended: every step is looked for again */
+    if (!failed && co_journal_hold(session->journal, &err) == 0 && co_journal_unfinished(session->journal, &left, &err) == 0 &&
+        strcmp(left.kind, kind) == 0)
+        failed = co_journal_end(session->journal, left.id, left.epoch, "unfinished", CO_EXIT_UNFINISHED, -1, -1, &err);
+    if (failed) {
+        co_runner_note(&run, &err);
+        ret->outcome = "refused";
+        code = ret->exit_code = CO_EXIT_INTERNAL;
+    } else if ((code = co_begin(&run, &err)) != CO_EXIT_DONE) {
+        co_runner_note(&run, &err);
+        ret->outcome = "refused";
+        ret->exit_code = code;
+    } else {
+        run.phase = kind;
+        int64_t row = -1;
+        co_journal_phase_begin(run.journal, run.row.id, kind, &row, NULL);
+        failed = co_lanes_each(&run, lane_fn);
+        co_journal_phase_end(run.journal, row, failed ? "failed" : "done", NULL, NULL);
+        if (!failed && strcmp(kind, "detach") == 0) {
+            co_markers_remove(&run, CO_TARGET);
+            co_markers_remove(&run, CO_SOURCE);
+            ret->error_count = 0; /* a server that is gone keeps nothing of ours */
+        }
+        code = conclude(&run, failed);
+    }
+    co_runner_done(&run);
+    return code;
+}
+
+enum co_exit co_run_setup(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret)
+{
+    return run_steps(session, options, "setup", setup_lane, ret);
+}
+
+enum co_exit co_run_detach(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret)
+{
+    return run_steps(session, options, "detach", detach_lane, ret);
+}

@@ -1,0 +1,218 @@
+/* undo.c - back to the source.
+ *
+ * Invariants
+ *   - The decision is durable before anything is reverted. While it can't be written nothing is.
+ *   - The source comes first and waits for nothing of the target's.
+ *   - Before the fence is lifted this process holds the marker with a new epoch and every other session of the
+ *     run on the source has been seen gone: nothing that is still under way can bite later.
+ *   - A source that came back behind the captured position isn't opened: the target has what it lacks.
+ *   - "Back in service" is said only after a real write was acknowledged.
+ */
+#include "cutover/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define DECIDE_RETRY_NS (100 * CO_NS_PER_MS)
+#define CALL_NS (3 * CO_NS_PER_S)
+
+/* ---------------------------------------------------------------- the source */
+
+/* Has the source all that was captured? A restart may have lost its tail. */
+static int still_complete(struct co_lane *lane, int64_t deadline_ns)
+{
+    if (!lane->position.bytes || lane->caps.fence_stops)
+        return 0;
+    CO_TEXT_AUTO now = CO_TEXT_INIT;
+    enum co_result got = co_ep_position(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &now, &lane->error);
+    if (got != CO_DONE)
+        return co_lane_fail(lane, got);
+    enum co_order order = co_pair_compare(lane->pair, co_text_str(&now), co_text_str(&lane->position));
+    if (order == CO_ORDER_EQUAL || order == CO_ORDER_AHEAD)
+        return 0;
+    co_fail(&lane->error, CO_E_DATA, "pair %s: the old primary came back at %s, behind the captured %s: it lost acknowledged writes",
+            co_pair_name(lane->pair), co_text_str(&now), co_text_str(&lane->position));
+    co_hint(&lane->error, "Both sides stay closed, because opening the old primary would lose what only the new one has. Either recover "
+                          "the old primary, or set it up anew from the other side and go on there.");
+    return lane->error.code;
+}
+
+static int source_steps_back(struct co_lane *lane, int64_t deadline_ns)
+{
+    static const enum co_phase phases[] = {CO_PHASE_REVERSE, CO_PHASE_REVERSE_PREPARE, CO_PHASE_FENCE, CO_PHASE_WARM_UP};
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
+        if (phases[i] == CO_PHASE_REVERSE)
+            continue; /* never before a commit */
+        int failed = co_steps_revert(lane, phases[i], CO_SOURCE, deadline_ns);
+        if (failed)
+            return failed;
+    }
+    return co_steps_insist(lane, CO_PHASE_UNDO, CO_SOURCE, deadline_ns);
+}
+
+static int source_takes_writes(struct co_lane *lane, int64_t deadline_ns)
+{
+    for (;;) {
+        enum co_result got = co_ep_probe_write(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &lane->error);
+        if (got == CO_DONE)
+            return 0;
+        if (co_now_ns() >= deadline_ns)
+            return co_lane_fail(lane, got);
+        co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "a real write on the old primary: %s", lane->error.message);
+        co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + DECIDE_RETRY_NS), -1);
+    }
+}
+
+static int try_source(struct co_lane *lane, int64_t deadline_ns)
+{
+    int failed = co_marker_take(lane, CO_SOURCE, true, co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &lane->error);
+    if (!failed)
+        failed = still_complete(lane, deadline_ns);
+    if (!failed)
+        failed = source_steps_back(lane, deadline_ns);
+    return failed;
+}
+
+/* Repeats through lost connections until the deadline: each part is idempotent and looks first. */
+static int undo_source(struct co_lane *lane)
+{
+    int64_t deadline_ns = lane->run->undo_deadline_ns;
+    for (;;) {
+        int failed = try_source(lane, deadline_ns);
+        if (!failed)
+            break;
+        bool retry = lane->error.code == CO_E_UNREACHABLE || lane->error.code == CO_E_TIMEOUT;
+        if (!retry || co_now_ns() >= deadline_ns)
+            return failed;
+        co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "undo: %s", lane->error.message);
+        co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + DECIDE_RETRY_NS), -1);
+    }
+    int failed = source_takes_writes(lane, deadline_ns);
+    if (!failed)
+        lane->source_back = true;
+    return failed;
+}
+
+/* ---------------------------------------------------------------- the target */
+
+static int undo_target(struct co_lane *lane)
+{
+    int64_t deadline_ns = co_now_ns() + CO_CALL_NS;
+    int failed = co_marker_take(lane, CO_TARGET, true, co_now_ns() + CALL_NS, &lane->error);
+    if (!failed)
+        failed = co_steps_revert(lane, CO_PHASE_OPEN, CO_TARGET, deadline_ns);
+    if (!failed)
+        failed = co_steps_revert(lane, CO_PHASE_PROMOTE, CO_TARGET, deadline_ns);
+    if (!failed)
+        failed = co_steps_revert(lane, CO_PHASE_FENCE, CO_TARGET, deadline_ns);
+    if (!failed)
+        failed = co_steps_revert(lane, CO_PHASE_WARM_UP, CO_TARGET, deadline_ns);
+    if (failed) {
+        if (!lane->error.hint[0])
+            co_hint(&lane->error, "It stays closed. Run `changeover setup` to make it follow again.");
+        co_error_prefix(&lane->error, "the old primary serves, but the other side isn't as before: ");
+        return failed;
+    }
+    lane->target_clean = true;
+    return 0;
+}
+
+/* ---------------------------------------------------------------- the whole */
+
+/* Durable, or nothing is reverted. */
+static int decide_undo(struct co_runner *run, struct co_error *err)
+{
+    CO_FAULT("journal.undo:before");
+    for (;;) {
+        enum co_decision standing = CO_DECISION_NONE;
+        int failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_UNDO, 0, true, &standing, err);
+        if (!failed)
+            break;
+        if (failed == CO_E_CONFLICT || co_now_ns() >= run->undo_deadline_ns)
+            return failed;
+        co_wait_until(co_now_ns() + DECIDE_RETRY_NS, -1);
+    }
+    run->row.decision = CO_DECISION_UNDO;
+    CO_FAULT("journal.undo:after");
+    return 0;
+}
+
+/* A new epoch and another actor: what the phases' sessions still do is revoked. */
+static int become_undoer(struct co_runner *run, struct co_error *err)
+{
+    if (run->is_guardian || strncmp(run->actor, "tool-1", 6) != 0)
+        return 0; /* took the run over already */
+    char actor[25];
+    snprintf(actor, sizeof actor, "%.20su", run->actor);
+    int failed = co_journal_take(run->journal, run->row.id, run->row.epoch, actor, run->row.pid, err);
+    if (failed)
+        return failed;
+    run->row.epoch++;
+    return co_runner_identify(run, actor, err);
+}
+
+static enum co_exit unfinished(struct co_runner *run, const struct co_error *err)
+{
+    struct co_error told = *err;
+    if (err->code == CO_E_CONFLICT && co_await_other(run))
+        return run->result->exit_code;
+    if (!told.hint[0])
+        co_hint(&told, "`changeover resume` goes on with it, `changeover status` shows both sides.");
+    co_runner_note(run, &told);
+    run->result->outcome = "unfinished";
+    return run->result->exit_code = CO_EXIT_UNFINISHED;
+}
+
+static void switch_back(struct co_runner *run)
+{
+    struct co_error err = {0};
+    const struct co_hooks *hooks = &run->session->config->cutover.hooks_switch;
+    if (run->switched && co_hooks_run(run, hooks, "switch", run->source, run->undo_deadline_ns, &err))
+        co_runner_note(run, &err);
+}
+
+enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_exit)
+{
+    struct co_error err = {0};
+    const struct co_config *config = run->session->config;
+    run->phase = "undo";
+    run->committed = true; /* nothing interrupts an undo */
+    run->undo_deadline_ns = co_deadline_in_ms(config->cutover.undo_budget_ms);
+    co_runner_interruptible(run, true);
+    co_runner_hold(run, false);
+    co_guardian_tell(run, "undoing", run->undo_deadline_ns);
+    co_runner_say(run, NULL, CO_WATCH_PHASE_BEGIN, "undo");
+    int64_t began = co_now_ns(), row = -1;
+    if (decide_undo(run, &err) || become_undoer(run, &err))
+        return unfinished(run, &err);
+    co_journal_phase_begin(run->journal, run->row.id, "undo", &row, NULL);
+    switch_back(run);
+    int failed = run->source_lost ? 0 : co_lanes_each(run, undo_source);
+    int64_t back_ns = co_now_ns();
+    if (failed) {
+        co_journal_phase_end(run->journal, row, "failed", NULL, NULL);
+        co_fail(&err, failed, "the undo isn't finished: not every old primary takes writes again");
+        return unfinished(run, &err);
+    }
+    if (run->in_pause) {
+        run->pause_end_ns = back_ns;
+        run->result->write_pause_ms = run->result->unavailable_ms = (back_ns - run->pause_begin_ns) / CO_NS_PER_MS;
+    }
+    co_lanes_each(run, undo_target); /* what isn't as before is noted */
+    co_markers_remove(run, CO_TARGET);
+    co_markers_remove(run, CO_SOURCE);
+    co_audit_facts(run, "after");
+    if (co_hooks_run(run, &config->cutover.after_undo, "after_undo", run->source, CO_FOREVER, &err))
+        co_runner_note(run, &err);
+    co_journal_phase_end(run->journal, row, "done", NULL, NULL);
+    co_runner_say(run, NULL, CO_WATCH_PHASE_END, "undo took %lld ms", (long long)((co_now_ns() - began) / CO_NS_PER_MS));
+    run->result->outcome = refused ? "refused" : "undone";
+    run->result->exit_code = refused ? refuse_exit : CO_EXIT_UNDONE;
+    run->result->primary = run->source_lost ? -1 : (int)run->source;
+    for (size_t i = 0; i < run->lane_count; i++)
+        run->result->pairs[i].primary = run->lanes[i].source_back ? (int)run->source : -1;
+    if (co_journal_end(run->journal, run->row.id, run->row.epoch, run->result->outcome, run->result->exit_code,
+                       run->result->write_pause_ms, run->result->unavailable_ms, &err))
+        return unfinished(run, &err);
+    return run->result->exit_code;
+}
