@@ -161,7 +161,7 @@ static int prepare_takeover(struct co_runner *run, const struct co_run_row *row,
     int failed = co_lanes_open(run, err);
     for (size_t i = 0; i < run->lane_count && !failed; i++)
         failed = co_pair_use_journal(run->lanes[i].pair, run->journal, row->id, err);
-    snprintf(actor, sizeof actor, "resume-%lld", (long long)row->epoch + 1);
+    snprintf(actor, sizeof actor, "resume-%d", (int)(row->epoch % 1000000) + 1);
     return failed ? failed : co_take_over(run, actor, err);
 }
 
