@@ -294,6 +294,11 @@ struct co_host {
     enum co_result (*http)(void *ctx, enum co_side side, const char *method, const char *url, const char *const *headers,
                            const void *body, size_t body_bytes, int64_t deadline_ns, int *ret_status,
                            struct co_text *ret_body, struct co_error *err);
+
+    /* Texts of the driver's own, to take what run, pipe and http give back. A text lives until the call ends; NULL:
+     * no memory. text_get: its bytes, NUL-terminated, until it is next changed; ret_bytes may be NULL. */
+    struct co_text *(*text_new)(void *ctx);
+    const char *(*text_get)(void *ctx, const struct co_text *text, size_t *ret_bytes);
 };
 
 /* ---------------------------------------------------------------- the call */

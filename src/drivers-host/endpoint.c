@@ -362,6 +362,12 @@ void co_call_end(struct co_call_state *state)
         state->kept = gone->next;
         free(gone);
     }
+    while (state->texts) {
+        struct co_own_text *gone = state->texts;
+        state->texts = gone->next;
+        co_text_done(&gone->text);
+        free(gone);
+    }
     co_run_copy_set(&state->run, NULL);
 }
 

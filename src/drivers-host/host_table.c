@@ -343,6 +343,26 @@ static void host_hash(void *ctx, const void *data, size_t bytes, char *ret)
     ret[2 * sizeof canonical.digest] = '\0';
 }
 
+static struct co_text *host_text_new(void *ctx)
+{
+    struct co_call_state *state = state_of(ctx);
+    struct co_own_text *own = calloc(1, sizeof *own);
+    if (!own)
+        return NULL;
+    own->text.secret = true;
+    own->next = state->texts;
+    state->texts = own;
+    return &own->text;
+}
+
+static const char *host_text_get(void *ctx, const struct co_text *text, size_t *ret_bytes)
+{
+    (void)ctx;
+    if (ret_bytes)
+        *ret_bytes = text ? text->bytes : 0;
+    return text ? co_text_str(text) : "";
+}
+
 const struct co_host co_host_table = {
     .size = sizeof(struct co_host),
     .text_set = host_text_set,
@@ -371,4 +391,6 @@ const struct co_host co_host_table = {
     .pipe = co_host_pipe,
     .hash = host_hash,
     .http = co_host_http,
+    .text_new = host_text_new,
+    .text_get = host_text_get,
 };

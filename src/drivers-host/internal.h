@@ -102,6 +102,11 @@ struct co_kept_string {
     char data[];
 };
 
+struct co_own_text {
+    struct co_own_text *next;
+    struct co_text text;
+};
+
 /* The `ctx` of host functions: one call that is under way. */
 struct co_call_state {
     struct co_endpoint *ep;
@@ -113,6 +118,7 @@ struct co_call_state {
     struct co_call call;
     struct co_error *err;
     struct co_kept_string *kept; /* strings handed out that live until the call ends */
+    struct co_own_text *texts;   /* texts that the driver asked for; wiped, they may hold anything */
     struct co_error host_error;  /* the first host function that failed in a way the call may not hide */
 };
 
