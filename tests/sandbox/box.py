@@ -1,0 +1,167 @@
+"""A temporary folder with servers in it. Kept when a test failed; servers are always ended, by pid."""
+import os
+import pathlib
+import shutil
+import socket
+import tempfile
+
+from . import process
+
+
+class ServerMissing(Exception):
+    """The engine's server or driver isn't on this machine: a named skip."""
+
+
+class Server:
+    """What a test may do with a server of any engine. `client(kind)` kinds: see each engine; every engine has
+    "ordinary", "superuser", "reconnecting" and "long". A client has write(key) that returns when acknowledged and
+    raises otherwise, and close()."""
+
+    engine = ""
+    kinds = ("ordinary", "superuser", "reconnecting", "long")
+
+    def __init__(self, box, name):
+        self.box = box
+        self.name = name
+        self.folder = box.folder / name
+        self.folder.mkdir(mode=0o755)
+        self.port = box.free_port()
+
+    def pid(self):
+        raise NotImplementedError
+
+    def start(self):
+        raise NotImplementedError
+
+    def stop(self):
+        """Ends the server cleanly, or by force when it doesn't want to."""
+        raise NotImplementedError
+
+    def kill(self):
+        """kill -9 of the whole server, seen gone."""
+        pid = self.pid()
+        for one in process.family(pid) if pid else []:
+            process.send(one, 9)
+        if pid:
+            process.end(pid)
+
+    def crash_and_restart(self):
+        self.kill()
+        self.start()
+
+    def freeze(self):
+        process.send_family(self.pid(), 19)
+
+    def thaw(self):
+        if self.pid():
+            process.send_family(self.pid(), 18)
+
+    def end(self):
+        """For the clean-up: whatever state it is in."""
+        try:
+            self.thaw()
+            self.kill()
+        except (OSError, TimeoutError):
+            pass
+
+    def url(self):
+        raise NotImplementedError
+
+    def side_config(self):
+        return {"url": self.url()}
+
+    def client(self, kind, timeout_s=2.0):
+        raise NotImplementedError
+
+    def read_all(self):
+        """Every key that writers wrote and that this server has."""
+        raise NotImplementedError
+
+    def settings(self):
+        """What an undo must leave as it was."""
+        raise NotImplementedError
+
+    def is_open(self):
+        """Whether an ordinary client's write is acknowledged now."""
+        client = None
+        try:
+            client = self.client("ordinary", timeout_s=2.0)
+            client.write(f"probe-{os.urandom(4).hex()}")
+            return True
+        except Exception:  # whatever a client library raises: it wasn't acknowledged
+            return False
+        finally:
+            if client:
+                client.close()
+
+
+class Pair:
+    """Two servers of one engine, and the config's pair."""
+
+    def __init__(self, name, engine, a, b, extra=None):
+        self.name, self.engine, self.a, self.b = name, engine, a, b
+        self.extra = extra or {}
+
+    def side(self, name):
+        return self.a if name == "a" else self.b
+
+    def config(self):
+        pair = {"name": self.name, "engine": self.engine, "a": self.a.side_config(), "b": self.b.side_config(),
+                "gate": {"max_seconds": 1, "stable_for": "200ms"}, "drain": {"timeout": "300ms", "on_timeout": "end"}}
+        pair.update(self.extra)
+        return pair
+
+
+class Sandbox:
+    def __init__(self, name="box", keep=False):
+        base = os.environ.get("CO_TMPDIR") or tempfile.gettempdir()
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"changeover-{name}-", dir=base))
+        self.folder.chmod(0o755)
+        self.servers = []
+        self.keep = keep
+        self.ports = set()
+        self.tools = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.close(failed=kind is not None)
+
+    def free_port(self):
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
+            if port not in self.ports:
+                self.ports.add(port)
+                return port
+
+    def pair(self, engine, name="main", **options):
+        from .engines import make_pair
+
+        pair = make_pair(self, engine, name, **options)
+        return pair
+
+    def add(self, server):
+        self.servers.append(server)
+        return server
+
+    def tool(self, pairs, **config):
+        from .tool import Tool
+
+        tool = Tool(self, pairs, **config)
+        self.tools.append(tool)
+        return tool
+
+    def close(self, failed=False):
+        for tool in self.tools:
+            tool.end()
+        for server in self.servers:
+            server.end()
+        for pid in process.with_argument(str(self.folder) + "/"):
+            process.end(pid)  # a guardian, a server that a setup step started
+        if failed or self.keep:
+            print(f"kept: {self.folder}")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,52 @@
+"""Engines by the name that the config uses."""
+import importlib
+
+from .box import Pair, ServerMissing
+from .tool import build_folder
+
+# engine name: (module, class, driver module)
+ENGINES = {
+    "fake": ("fake", "Fake", "fake"),
+    "fake-rounds": ("fake", "FakeRounds", "fake"),
+    "fake-novote": ("fake", "FakeNovote", "fake"),
+    "postgresql": ("postgresql", "PostgreSQL", "postgresql"),
+    "mariadb": ("mariadb", "MariaDB", "mysql"),
+    "mysql": ("mariadb", "MySQL", "mysql"),
+    "redis": ("redis_server", "Redis", "redis"),
+    "valkey": ("redis_server", "Valkey", "redis"),
+    "mongodb": ("mongodb", "MongoDB", "mongodb"),
+}
+
+
+def server_class(engine):
+    module, name, _ = ENGINES[engine]
+    try:
+        return getattr(importlib.import_module(f".{module}", __package__), name)
+    except ImportError as error:
+        raise ServerMissing(f"{engine}: {error}") from error
+
+
+def engine_reason(engine):
+    """Why this engine can't be tested here, or None."""
+    driver = ENGINES[engine][2]
+    if not (build_folder() / "drivers" / f"changeover-{driver}.so").exists():
+        return f"{engine}: no driver changeover-{driver}.so"
+    try:
+        return server_class(engine).missing()
+    except ServerMissing as error:
+        return str(error)
+
+
+def make_pair(box, engine, name="main", start=True, **options):
+    made = server_class(engine)
+    reason = made.missing()
+    if reason:
+        raise ServerMissing(reason)
+    a, b = box.add(made(box, f"{name}-a")), box.add(made(box, f"{name}-b"))
+    pair = Pair(name, engine, a, b)
+    made.prepare_pair(pair, **options)
+    if start:
+        a.start()
+        b.start()
+        made.fill(pair)
+    return pair

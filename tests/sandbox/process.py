@@ -1,0 +1,71 @@
+"""Processes by their pid: children, state, signals. Nothing is ever ended by name."""
+import os
+import signal
+
+from .wait import wait_for
+
+
+def stat_of(pid):
+    """(state, parent) of a process, or None."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rsplit(b")", 1)[1].split()
+        return fields[0].decode(), int(fields[1])
+    except (OSError, IndexError):
+        return None
+
+
+def alive(pid):
+    stat = stat_of(pid) if pid else None
+    return stat is not None and stat[0] not in "ZX"
+
+
+def family(pid):
+    """The process and all its descendants."""
+    parents = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            stat = stat_of(int(name))
+            if stat:
+                parents.setdefault(stat[1], []).append(int(name))
+    found, todo = [], [pid]
+    while todo:
+        one = todo.pop()
+        found.append(one)
+        todo += parents.get(one, [])
+    return found
+
+
+def send(pid, number):
+    try:
+        os.kill(pid, number)
+        return True
+    except ProcessLookupError:
+        return False
+
+
+def send_family(pid, number):
+    for one in family(pid):
+        send(one, number)
+
+
+def end(pid, timeout_s=10.0):
+    """SIGKILL, and seen gone (a zombie of somebody else's counts as gone)."""
+    if pid and send(pid, signal.SIGKILL):
+        send(pid, signal.SIGCONT)
+        wait_for(lambda: not alive(pid), timeout_s, f"process {pid} ends")
+
+
+def with_argument(text):
+    """Pids of processes whose command line contains `text` (a path of our own temporary folder)."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            with open(f"/proc/{name}/cmdline", "rb") as file:
+                if text.encode() in file.read():
+                    found.append(int(name))
+        except OSError:
+            continue
+    return found
