@@ -30,8 +30,9 @@ static void say_next(const struct co_status *status, struct co_pair_status *pair
         next = "a run was left: `changeover resume` (or `changeover abort`)";
     else if (!a->reached || !b->reached)
         next = "a side can't be reached: see its error; `changeover check` says more";
-    else if (a->identity.accepts_writes == CO_YES && b->identity.accepts_writes == CO_YES)
-        next = "both sides take writes: stop the clients of one at once; `changeover setup` makes b follow again";
+    else if (a->identity.accepts_writes == CO_YES && b->identity.accepts_writes == CO_YES && b->identity.empty == CO_NO &&
+             strcmp(co_text_str(&a->identity.lineage), co_text_str(&b->identity.lineage)) == 0)
+        next = "both copies take writes: stop the clients of one at once; `changeover setup` makes b follow again";
     else if (pair->link.state == CO_LINK_NONE)
         next = pair->lag.primary == CO_SIDE_A ? "`changeover check`, then `changeover setup`"
                                               : "b is the primary and a doesn't follow: no way back; `changeover resume` tries again, "
