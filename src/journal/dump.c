@@ -188,6 +188,23 @@ static int add_part(struct co_journal *journal, enum co_sql which, const char *r
     return add_rows(journal, which, run, array, make, err);
 }
 
+static json_t *migration_json(sqlite3_stmt *statement)
+{
+    return column_text(statement, 0);
+}
+
+static int add_migration(struct co_journal *journal, json_t *document, struct co_error *err)
+{
+    json_t *names = json_array();
+    if (!names)
+        return co_fail(err, CO_E_NOMEM, "no memory to read journal %s", journal->path);
+    int result = add_rows(journal, CO_SQL_DUMP_MIGRATION, NULL, names, migration_json, err);
+    if (!result && json_object_set(document, "migration", json_array_get(names, 0)) < 0)
+        result = co_fail(err, CO_E_NOMEM, "no memory to read journal %s", journal->path);
+    json_decref(names);
+    return result;
+}
+
 static int dump_run(struct co_journal *journal, const char *run_or_null, json_t *document, struct co_error *err)
 {
     json_t *runs = json_array();
@@ -204,6 +221,8 @@ static int dump_run(struct co_journal *journal, const char *run_or_null, json_t 
     if (!result && json_object_set(document, "run", run) < 0)
         result = co_fail(err, CO_E_NOMEM, "no memory to read journal %s", journal->path);
     json_decref(runs);
+    if (!result)
+        result = add_migration(journal, document, err);
     if (result)
         return result;
     const char *id = json_string_value(json_object_get(json_object_get(document, "run"), "id"));

@@ -173,7 +173,7 @@ int co_journal_identity(struct co_journal *journal, const char *pair, const char
 /* ---- reading for report, history, dashboard ---- */
 
 /* One run with everything in it, or NULL run: the last; a new reference. The shape is the JSON document
- * "changeover.report/1" without its envelope: run, phases[], steps[], positions[], facts[], findings[],
+ * "changeover.report/1" without its envelope: migration, run, phases[], steps[], positions[], facts[], findings[],
  * events[], pairs[]. */
 int co_journal_dump(struct co_journal *journal, const char *run_or_null, json_t **ret, struct co_error *err);
 int co_journal_list_runs(struct co_journal *journal, json_t **ret, struct co_error *err);

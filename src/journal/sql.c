@@ -69,6 +69,7 @@ static const char *const statement_text[CO_SQL_COUNT] = {
                           " LEFT JOIN identity ia ON ia.pair = p.pair AND ia.side = 'a'"
                           " LEFT JOIN identity ib ON ib.pair = p.pair AND ib.side = 'b'"
                           " WHERE p.pair <> '' ORDER BY p.pair",
+    [CO_SQL_DUMP_MIGRATION] = "SELECT value FROM meta WHERE key = 'migration'",
     [CO_SQL_DUMP_RUNS] = "SELECT " RUN_COLUMNS " FROM run ORDER BY seq",
     [CO_SQL_D_BEGIN] = "BEGIN IMMEDIATE",
     [CO_SQL_D_COMMIT] = "COMMIT",
