@@ -1,8 +1,24 @@
 """Processes by their pid: children, state, signals. Nothing is ever ended by name."""
+import ctypes
 import os
 import signal
 
 from .wait import wait_for
+
+
+PR_SET_CHILD_SUBREAPER = 36
+# Servers that daemonize become children of this process, so that they can be reaped where no init does it: a
+# PostgreSQL that was killed and stays a zombie keeps the next one from starting.
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap(pids):
+    """Of adopted children only: those of subprocess.Popen are Popen's to wait for."""
+    for pid in pids:
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
 
 
 def stat_of(pid):

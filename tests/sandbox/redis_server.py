@@ -1,0 +1,159 @@
+"""Real Redis (and Valkey) servers."""
+import shutil
+import subprocess
+import time
+
+from .box import Server, ServerMissing
+from .wait import wait_for
+
+try:
+    import redis
+except ImportError as error:
+    raise ServerMissing("redis: python3-redis isn't installed") from error
+
+PASSWORDS = {"default": "rd-secret-7Q", "app": "app-secret-7Q", "repl": "repl-secret-7Q"}
+
+
+class Client:
+    """Kinds: long is a MULTI/EXEC, superuser is the default user with every right."""
+
+    def __init__(self, server, kind, timeout_s):
+        self.server, self.kind, self.timeout_s, self.connection = server, kind, timeout_s, None
+        if kind != "reconnecting":
+            self.connection = self.connect()
+            self.connection.ping()
+
+    def connect(self):
+        return self.server.connect("default" if self.kind == "superuser" else "app", self.timeout_s)
+
+    def write(self, key):
+        connection = self.connection or self.connect()
+        try:
+            if self.kind == "script":
+                connection.eval("return redis.call('SET', KEYS[1], 'x')", 1, f"ledger:{key}")
+            elif self.kind == "long":
+                with connection.pipeline(transaction=True) as transaction:
+                    transaction.set(f"ledger:{key}", "x")
+                    transaction.execute()
+            else:
+                connection.set(f"ledger:{key}", "x")
+        finally:
+            if connection is not self.connection:
+                connection.close()
+
+    def close(self):
+        if self.connection:
+            self.connection.close()
+
+
+class Redis(Server):
+    engine = "redis"
+    scheme = "redis"
+    program = "redis-server"
+    kinds = ("ordinary", "superuser", "reconnecting", "long", "script", "ordinary")
+
+    @classmethod
+    def missing(cls):
+        return None if shutil.which(cls.program) else f"{cls.engine}: no {cls.program}"
+
+    @staticmethod
+    def prepare_pair(pair, **options):
+        for user, password in PASSWORDS.items():
+            secret = pair.a.box.folder / f"redis-{user}.password"
+            secret.write_text(password + "\n")
+            secret.chmod(0o600)
+        pair.extra.update(probe={"user": "app", "password_file": str(pair.a.box.folder / "redis-app.password")}, **options)
+
+    @staticmethod
+    def fill(pair):
+        connection = pair.a.connect("default")
+        for i in range(200):
+            connection.set(f"ledger:before-{i}", "x")
+        connection.close()
+
+    def __init__(self, box, name):
+        super().__init__(box, name)
+        self.child = None
+        (self.folder / "redis.conf").write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nappendonly yes\nsave \"\"\nrepl-diskless-sync-delay 0\n"
+            f"requirepass {PASSWORDS['default']}\nmasterauth {PASSWORDS['default']}\nlogfile {self.folder}/server.log\n"
+            f"user app on >{PASSWORDS['app']} ~* &* +@all -@admin -@dangerous\nrepl-backlog-size 8mb\nrepl-timeout 10\n")
+
+    def pid(self):
+        return self.child.pid if self.child and self.child.poll() is None else None
+
+    def start(self):
+        self.child = subprocess.Popen([self.program, str(self.folder / "redis.conf")], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(self.answers, 20, f"{self.name} answers")
+
+    def answers(self):
+        try:
+            connection = self.connect("default")
+            connection.ping()
+            connection.close()
+            return True
+        except redis.RedisError as error:
+            raise RuntimeError(str(error)) from error
+
+    def kill(self):
+        super().kill()
+        if self.child:
+            self.child.wait()
+
+    def stop(self):
+        if self.pid():
+            self.child.terminate()
+            try:
+                self.child.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def url(self):
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    def side_config(self):
+        return {"url": self.url(), "password_file": str(self.box.folder / "redis-default.password")}
+
+    def connect(self, user="default", timeout_s=5.0):
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return redis.Redis(host="127.0.0.1", port=self.port, username=user, password=PASSWORDS[user],
+                           socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True,
+                           retry=Retry(NoBackoff(), 0), retry_on_timeout=False, single_connection_client=True)
+
+    def client(self, kind, timeout_s=2.0):
+        return Client(self, kind, timeout_s)
+
+    def read_all(self):
+        connection = self.connect("default")
+        keys = {key.split(":", 1)[1] for key in connection.scan_iter("ledger:*", count=5000)}
+        connection.close()
+        return keys
+
+    def settings(self):
+        connection = self.connect("default")
+        volatile = {"oom-score-adj-values"}
+        found = {f"setting {key}": value for key, value in connection.config_get("*").items() if key not in volatile}
+        for line in connection.acl_list():
+            found[f"acl {line.split()[1]}"] = line
+        found["role"] = connection.role()[0]
+        connection.close()
+        return found
+
+    def cut_link(self, cut):
+        connection = self.connect("default")
+        if cut:
+            info = connection.info("replication")
+            self.kept = (info["master_host"], info["master_port"])
+            connection.execute_command("REPLICAOF", "127.0.0.1", "1")
+        else:
+            connection.execute_command("REPLICAOF", *self.kept)
+        connection.close()
+
+
+class Valkey(Redis):
+    engine = "valkey"
+    scheme = "valkey"
+    program = "valkey-server"
