@@ -104,6 +104,7 @@ struct co_run_options {
     bool b_is_lost;             /* rollback, abort: consent given */
     bool take_over;             /* resume, abort: of a run found on the servers that isn't in this journal */
     bool if_needed;             /* resume: nothing to do is fine */
+    bool forget;                /* abort: end the run in this journal without touching a server */
     const char *operator_name;
 };
 

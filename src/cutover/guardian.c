@@ -170,9 +170,10 @@ static void act(struct guard *guard)
             failed = co_take_over(run, "guardian-1", &err);
         if (failed)
             co_runner_note(run, &err);
-        else if (co_settle(run) != CO_EXIT_UNFINISHED || run->row.decision == CO_DECISION_COMMIT)
-            if (!worth_trying_again(run->result))
-                return;
+        else if (co_settle(run) != CO_EXIT_UNFINISHED)
+            return; /* the source serves again; what is left of the target is for `resume` */
+        if (run->row.decision == CO_DECISION_COMMIT && co_journal_run(run->journal, run->row.id, &run->row, &err) == 0 && run->row.opened)
+            return; /* the target serves; what follows is for `resume` */
         if (!worth_trying_again(run->result))
             return;
         co_wait_until(co_now_ns() + RETRY_NS, -1);

@@ -137,7 +137,8 @@ void co_markers_remove(struct co_runner *run, enum co_run_role role)
     co_sides_each(run, role == CO_SOURCE ? remove_source : remove_target);
 }
 
-int co_marker_take(struct co_lane *lane, enum co_run_role role, bool absent_is_fine, int64_t deadline_ns, struct co_error *err)
+int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_absent when_absent, bool *ret_absent, int64_t deadline_ns,
+                   struct co_error *err)
 {
     struct co_runner *run = lane->run;
     struct co_endpoint *ep = lane->second[role];
@@ -147,13 +148,17 @@ int co_marker_take(struct co_lane *lane, enum co_run_role role, bool absent_is_f
     if (got != CO_DONE)
         return err->code;
     const char *now = co_text_str(&token);
-    if (!token.bytes && !absent_is_fine) {
+    if (ret_absent)
+        *ret_absent = !token.bytes;
+    if (!token.bytes && when_absent == CO_ABSENT_IS_LEFT)
+        return 0;
+    if (!token.bytes && when_absent == CO_ABSENT_IS_CONFLICT) {
         co_fail(err, CO_E_CONFLICT, "pair %s: the marker of run %s is gone from side %s", co_pair_name(lane->pair), run->row.id,
                 co_side_name(co_endpoint_side(ep)));
         co_hint(err, "Somebody ended or took over this run from elsewhere: look at both servers with `changeover status` first.");
         return err->code;
     }
-    if (token.bytes && !is_ours(run, now) && !(absent_is_fine && is_stale(run, now)))
+    if (token.bytes && !is_ours(run, now) && !(when_absent == CO_ABSENT_IS_SET && is_stale(run, now)))
         return held_by_other(lane, role, now, co_text_str(&info), err);
     if (strcmp(now, run->token) != 0) {
         char *fresh = marker_info(lane);

@@ -170,6 +170,8 @@ static enum co_exit left_run(struct co_session *session, const struct co_run_opt
 {
     struct co_runner run;
     struct co_error err = {0};
+    if (back && options->forget)
+        return co_abandon(session, row, ret);
     if (strcmp(row->kind, "setup") == 0 || strcmp(row->kind, "detach") == 0)
         return back ? co_abandon(session, row, ret)
                     : (row->kind[0] == 's' ? co_run_setup(session, options, ret) : co_run_detach(session, options, ret));

@@ -42,6 +42,7 @@ struct co_lane { /* one pair in the run */
     bool opened;
     bool source_back;              /* undo: the source takes writes again */
     bool target_clean;             /* undo: the target is as before */
+    bool target_final;             /* undo: the target can't be made as before; it stays closed until a setup */
 };
 
 struct co_runner {
@@ -114,9 +115,15 @@ int co_steps_revert(struct co_lane *lane, enum co_phase phase, enum co_run_role 
 int co_markers_set(struct co_runner *run);              /* lock: none (or of an ended run) -> ours */
 int co_markers_update_info(struct co_runner *run);      /* notes into the markers */
 void co_markers_remove(struct co_runner *run, enum co_run_role role); /* best effort; failures are noted */
-/* One side: whatever epoch of this run (or nothing, where allowed) -> our token; then ends the other
- * processes' sessions. */
-int co_marker_take(struct co_lane *lane, enum co_run_role role, bool absent_is_fine, int64_t deadline_ns, struct co_error *err);
+/* One side: whatever epoch of this run -> our token; then ends the other processes' sessions. No marker there means
+ * that this process removed it, or that somebody ended the run from elsewhere: what that is, the caller says. */
+enum co_when_absent {
+    CO_ABSENT_IS_SET,     /* set ours */
+    CO_ABSENT_IS_LEFT,    /* leave it so: *ret_absent; nothing may be changed there */
+    CO_ABSENT_IS_CONFLICT
+};
+int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_absent when_absent, bool *ret_absent, int64_t deadline_ns,
+                   struct co_error *err);
 
 /* ---- phases ---- */
 int co_do_lock(struct co_runner *run);

@@ -191,7 +191,7 @@ static int detach_lane(struct co_lane *lane)
 {
     struct co_error err = {0};
     for (int role = 0; role < 2; role++)
-        if (co_marker_take(lane, (enum co_run_role)role, true, co_now_ns() + CO_CONNECT_NS, &err) == CO_E_CONFLICT) {
+        if (co_marker_take(lane, (enum co_run_role)role, CO_ABSENT_IS_SET, NULL, co_now_ns() + CO_CONNECT_NS, &err) == CO_E_CONFLICT) {
             lane->error = err;
             lane->refuse_exit = CO_EXIT_LOCKED;
             return err.code;

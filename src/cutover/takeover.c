@@ -69,7 +69,7 @@ static int source_is_fenced(struct co_lane *lane)
     struct co_identity_data id = {0};
     if (run->source_lost)
         return 0;
-    if (co_marker_take(lane, CO_SOURCE, true, co_now_ns() + CO_CONNECT_NS, &err) == CO_E_CONFLICT) {
+    if (co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_LEFT, NULL, co_now_ns() + CO_CONNECT_NS, &err) == CO_E_CONFLICT) {
         lane->error = err;
         return err.code;
     }
@@ -93,7 +93,7 @@ static int target_is_ours(struct co_lane *lane)
 {
     int64_t deadline_ns = co_now_ns() + SETTLE_NS;
     for (;;) {
-        int failed = co_marker_take(lane, CO_TARGET, lane->run->row.opening, co_now_ns() + CO_CONNECT_NS, &lane->error);
+        int failed = co_marker_take(lane, CO_TARGET, CO_ABSENT_IS_CONFLICT, NULL, co_now_ns() + CO_CONNECT_NS, &lane->error);
         if (!failed || failed == CO_E_CONFLICT || co_now_ns() >= deadline_ns)
             return failed;
         co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "%s", lane->error.message);

@@ -63,9 +63,32 @@ static int source_takes_writes(struct co_lane *lane, int64_t deadline_ns)
     }
 }
 
+/* No marker of ours: either the run never got as far, or its undo was complete, or somebody ended it from elsewhere.
+ * In the first two cases the source takes writes; in the last nothing may be changed here. */
+static int is_open_already(struct co_lane *lane, int64_t deadline_ns)
+{
+    struct co_identity_data id = {0};
+    enum co_result got = co_ep_identify(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &id, &lane->error);
+    bool open = got == CO_DONE && id.role == CO_ROLE_PRIMARY && id.accepts_writes == CO_YES;
+    co_identity_data_done(&id);
+    if (got != CO_DONE)
+        return co_lane_fail(lane, got);
+    if (open)
+        return 0;
+    co_fail(&lane->error, CO_E_CONFLICT, "pair %s: side %s refuses writes, but not for run %s: its marker is gone", co_pair_name(lane->pair),
+            co_side_name(co_endpoint_side(lane->second[CO_SOURCE])), lane->run->row.id);
+    co_hint(&lane->error, "Somebody ended this run from another machine. `changeover status` shows both sides; if they are as they should "
+                          "be, `changeover abort --forget` ends the run here without touching a server.");
+    return lane->error.code;
+}
+
 static int try_source(struct co_lane *lane, int64_t deadline_ns)
 {
-    int failed = co_marker_take(lane, CO_SOURCE, true, co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &lane->error);
+    bool absent = false;
+    int failed = co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_LEFT, &absent, co_min_deadline(deadline_ns, co_now_ns() + CALL_NS),
+                                &lane->error);
+    if (!failed && absent)
+        return is_open_already(lane, deadline_ns);
     if (!failed)
         failed = still_complete(lane, deadline_ns);
     if (!failed)
@@ -98,7 +121,12 @@ static int undo_source(struct co_lane *lane)
 static int undo_target(struct co_lane *lane)
 {
     int64_t deadline_ns = co_now_ns() + CO_CALL_NS;
-    int failed = co_marker_take(lane, CO_TARGET, true, co_now_ns() + CALL_NS, &lane->error);
+    bool absent = false;
+    int failed = co_marker_take(lane, CO_TARGET, CO_ABSENT_IS_LEFT, &absent, co_now_ns() + CALL_NS, &lane->error);
+    if (!failed && absent) {
+        lane->target_clean = true;
+        return 0;
+    }
     if (!failed)
         failed = co_steps_revert(lane, CO_PHASE_OPEN, CO_TARGET, deadline_ns);
     if (!failed)
@@ -108,8 +136,11 @@ static int undo_target(struct co_lane *lane)
     if (!failed)
         failed = co_steps_revert(lane, CO_PHASE_WARM_UP, CO_TARGET, deadline_ns);
     if (failed) {
-        if (!lane->error.hint[0])
-            co_hint(&lane->error, "It stays closed. Run `changeover setup` to make it follow again.");
+        lane->target_final = failed == CO_E_UNSUPPORTED || failed == CO_E_DATA || lane->run->options->b_is_lost;
+        co_hint(&lane->error, "%s", lane->target_final
+                                        ? "It stays closed. Run `changeover setup` to make it follow again."
+                                        : "It stays closed. `changeover resume` cleans it up when it can be reached; if it is gone for "
+                                          "good, `changeover abort --b-is-lost` ends the run without it.");
         co_error_prefix(&lane->error, "the old primary serves, but the other side isn't as before: ");
         return failed;
     }
@@ -198,9 +229,16 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
         run->pause_end_ns = back_ns;
         run->result->write_pause_ms = run->result->unavailable_ms = (back_ns - run->pause_begin_ns) / CO_NS_PER_MS;
     }
+    bool clean = true;
     co_lanes_each(run, undo_target); /* what isn't as before is noted */
-    co_markers_remove(run, CO_TARGET);
-    co_markers_remove(run, CO_SOURCE);
+    for (size_t i = 0; i < run->lane_count; i++)
+        clean = clean && (run->lanes[i].target_clean || run->lanes[i].target_final);
+    if (clean) {
+        size_t told = run->result->error_count;
+        co_markers_remove(run, CO_TARGET);
+        run->result->error_count = told; /* of a target that is gone all was said */
+        co_markers_remove(run, CO_SOURCE);
+    }
     co_audit_facts(run, "after");
     if (co_hooks_run(run, &config->cutover.after_undo, "after_undo", run->source, CO_FOREVER, &err))
         co_runner_note(run, &err);
@@ -211,6 +249,8 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
     run->result->primary = run->source_lost ? -1 : (int)run->source;
     for (size_t i = 0; i < run->lane_count; i++)
         run->result->pairs[i].primary = run->lanes[i].source_back ? (int)run->source : -1;
+    if (!clean) /* the row stays open: `resume` goes on with the target, and no other run begins before */
+        return run->result->exit_code;
     if (co_journal_end(run->journal, run->row.id, run->row.epoch, run->result->outcome, run->result->exit_code,
                        run->result->write_pause_ms, run->result->unavailable_ms, &err))
         return unfinished(run, &err);
