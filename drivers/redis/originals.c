@@ -1,0 +1,134 @@
+/* originals.c - what several steps share: settings as they were, the servers' addresses for each other, and the
+ * transactions that close and reopen a server.
+ *
+ * Invariant: our own value of a setting is never taken for the server's original, whatever a run before left in place.
+ */
+#include "rd.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PING_SUSPENDED_S 3600
+
+static char *note_key(const char *setting)
+{
+    char *key;
+
+    return asprintf(&key, "original.%s", setting) < 0 ? NULL : key;
+}
+
+const char *rd_original(struct co_call *call, enum co_side side, const char *setting)
+{
+    RD_TEXT key = note_key(setting);
+    const char *value = NULL;
+
+    if (key && call->run)
+        value = call->host->note_get(call->ctx, CO_NOTE_RUN, side, key);
+    if (key && !value)
+        value = call->host->note_get(call->ctx, CO_NOTE_PAIR, side, key);
+    if (value)
+        return value;
+    return strcmp(setting, "min-replicas-to-write") == 0 ? "0" : "10";
+}
+
+static void note(struct co_call *call, const char *setting, const char *value)
+{
+    RD_TEXT key = note_key(setting);
+
+    if (!key)
+        return;
+    if (call->run) /* travels in the marker: whoever takes the run over elsewhere has it */
+        (void)call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, key, value);
+    (void)call->host->note_put(call->ctx, CO_NOTE_PAIR, call->side, key, value);
+}
+
+static void keep(struct co_call *call, const char *setting)
+{
+    RD_TEXT key = note_key(setting);
+    const char *value = key ? call->host->note_get(call->ctx, CO_NOTE_PAIR, call->side, key) : NULL;
+    RD_TEXT copy = value ? strdup(value) : NULL;
+
+    if (copy && call->run)
+        (void)call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, key, copy);
+}
+
+void rd_note_originals(struct co_call *call, const struct rd_state *state, const char *ping_period)
+{
+    char text[24];
+    int64_t period;
+
+    if (state->min_replicas >= 0 && state->min_replicas < RD_FENCE) {
+        (void)snprintf(text, sizeof(text), "%lld", (long long)state->min_replicas);
+        note(call, "min-replicas-to-write", text);
+        (void)snprintf(text, sizeof(text), "%lld", (long long)state->max_lag);
+        note(call, "min-replicas-max-lag", text);
+    } else {
+        keep(call, "min-replicas-to-write");
+        keep(call, "min-replicas-max-lag");
+    }
+    if (ping_period && rd_parse_int(ping_period, strlen(ping_period), &period) && period < PING_SUSPENDED_S)
+        note(call, "repl-ping-replica-period", ping_period);
+    else
+        keep(call, "repl-ping-replica-period");
+}
+
+bool rd_peer(struct co_call *call, enum co_side side, const char **ret_host, char ret_port[16])
+{
+    const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, side);
+    const char *host = endpoint->peer_address ? endpoint->peer_address : endpoint->address;
+    int port = endpoint->peer_port > 0 ? endpoint->peer_port : endpoint->port > 0 ? endpoint->port : 6379;
+
+    if (!host || host[0] == '/') {
+        (void)rd_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Set peer: {address: \"host:port\"} on that side.",
+                      "side %s is reached over a socket path, so the other server doesn't know its address",
+                      side == CO_SIDE_A ? "a" : "b");
+        return false;
+    }
+    *ret_host = host;
+    (void)snprintf(ret_port, 16, "%d", port);
+    return true;
+}
+
+void rd_out_close(struct co_conn *conn, const struct rd_state *state)
+{
+    rd_out(conn, "CONFIG", "SET", "min-replicas-to-write", RD_FENCE_TEXT, NULL);
+    if (state->max_lag <= 0) /* 0 switches the refusal off */
+        rd_out(conn, "CONFIG", "SET", "min-replicas-max-lag", "10", NULL);
+}
+
+void rd_out_reopen(struct co_call *call, struct co_conn *conn)
+{
+    rd_out(conn, "CONFIG", "SET", "min-replicas-to-write", rd_original(call, call->side, "min-replicas-to-write"), NULL);
+    rd_out(conn, "CONFIG", "SET", "min-replicas-max-lag", rd_original(call, call->side, "min-replicas-max-lag"), NULL);
+}
+
+enum co_result rd_change(struct co_call *call, const char *what)
+{
+    RD_REPLIES(replies);
+    enum co_result result = rd_exec(call, call->conn, true, what, &replies);
+
+    if (result == CO_DONE && rd_exec_failed(call, &replies, what))
+        return CO_EFFECT_UNKNOWN; /* the rest of the transaction was done */
+    return result;
+}
+
+bool rd_replication_login(struct co_call *call, enum co_side side, const char **ret_user, const char **ret_password)
+{
+    enum co_side other = side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A;
+    const char *password = call->host->secret(call->ctx, other, CO_SECRET_REPLICATION);
+    const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, other);
+
+    if (password) {
+        *ret_user = call->host->secret_user(call->ctx, CO_SECRET_REPLICATION);
+        *ret_password = password;
+        return true;
+    }
+    /* requirepass: there is one password and no user, so the tool's is the replicas' too */
+    password = call->host->secret(call->ctx, other, CO_SECRET_PASSWORD);
+    if (!password || (endpoint->user && *endpoint->user && strcmp(endpoint->user, "default") != 0))
+        return false;
+    *ret_user = NULL;
+    *ret_password = password;
+    return true;
+}
