@@ -164,6 +164,7 @@ struct co_status {
     struct co_pair_status *pairs;
     size_t pair_count;
     bool has_run;             /* an unfinished run */
+    bool run_alive;           /* its process is still at work */
     struct co_run_row run;
 };
 void co_status_done(struct co_status *status);

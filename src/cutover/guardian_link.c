@@ -86,6 +86,27 @@ static int await_ready(struct co_runner *run, struct co_error *err)
     }
 }
 
+/* Where the end of one process group or container ends the guardian too, nobody is left to undo at once. */
+static const char *dies_with_us(void)
+{
+    if (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0 || getenv("KUBERNETES_SERVICE_HOST"))
+        return "this is a container";
+    if (getenv("CI"))
+        return "this is a CI job";
+    return NULL;
+}
+
+static void warn_of_common_end(struct co_runner *run)
+{
+    const char *where = dies_with_us();
+    if (!where)
+        return;
+    co_runner_say(run, NULL, CO_WATCH_NOTE,
+                  "%s: if it is stopped as a whole, tool and guardian die together and both sides stay closed until `changeover resume`",
+                  where);
+    co_journal_event(run->journal, run->row.id, NULL, "guardian", where, NULL);
+}
+
 int co_guardian_start(struct co_runner *run, struct co_error *err)
 {
     int pair[2], child_fd = -1, lock_fd = -1, failed;
@@ -117,6 +138,8 @@ int co_guardian_start(struct co_runner *run, struct co_error *err)
         return failed;
     co_fault_set_partner(run->guardian->pid);
     failed = await_ready(run, err);
+    if (!failed)
+        warn_of_common_end(run);
     if (!failed)
         failed = co_watcher_again(run, err); /* it has one more thing to watch */
     return failed;

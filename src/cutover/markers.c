@@ -59,6 +59,19 @@ static int held_by_other(struct co_lane *lane, enum co_run_role role, const char
     return err->code;
 }
 
+int co_marker_free(struct co_lane *lane, enum co_run_role role, struct co_error *err)
+{
+    CO_TEXT_AUTO token = CO_TEXT_INIT;
+    CO_TEXT_AUTO info = CO_TEXT_INIT;
+    enum co_result got = co_ep_marker_get(lane->main[role], co_now_ns() + CO_CONNECT_NS, &token, &info, err);
+    const char *now = co_text_str(&token);
+    if (got != CO_DONE)
+        return err->code;
+    if (!token.bytes || is_ours(lane->run, now) || is_stale(lane->run, now))
+        return 0;
+    return held_by_other(lane, role, now, co_text_str(&info), err);
+}
+
 static int set_marker(struct co_lane *lane, enum co_run_role role, struct co_error *err)
 {
     struct co_runner *run = lane->run;

@@ -19,8 +19,10 @@ int co_do_switch(struct co_runner *run)
     struct co_error err = {0};
     run->switched = true; /* an undo must switch back, whatever the hooks got to */
     int64_t deadline_ns = run->committed ? CO_FOREVER : run->pause_deadline_ns;
-    int failed =
-        co_hooks_run(run, &run->session->config->cutover.hooks_switch, "switch", target_side(run), deadline_ns, &err);
+    const struct co_config *config = run->session->config;
+    int failed = co_hooks_run(run, &config->cutover.hooks_switch, "switch", target_side(run), deadline_ns, &err);
+    if (!failed && !run->committed) /* open: after_switch: the checks come while an undo is still possible */
+        failed = co_hooks_run(run, &config->cutover.confirm, "confirm", target_side(run), deadline_ns, &err);
     if (failed)
         co_runner_note(run, &err);
     run->switch_end_ns = co_now_ns();
@@ -58,7 +60,8 @@ int co_do_confirm(struct co_runner *run)
     const struct co_config *config = run->session->config;
     struct co_error err = {0};
     int failed = co_sides_each(run, confirm_side);
-    if (co_hooks_run(run, &config->cutover.confirm, "confirm", target_side(run), CO_FOREVER, &err)) {
+    if (!config->cutover.open_after_switch &&
+        co_hooks_run(run, &config->cutover.confirm, "confirm", target_side(run), CO_FOREVER, &err)) {
         co_runner_note(run, &err);
         failed = err.code;
     }

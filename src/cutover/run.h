@@ -114,6 +114,7 @@ int co_steps_revert(struct co_lane *lane, enum co_phase phase, enum co_run_role 
 /* ---- markers.c ---- */
 int co_markers_set(struct co_runner *run);              /* lock: none (or of an ended run) -> ours */
 int co_markers_update_info(struct co_runner *run);      /* notes into the markers */
+int co_marker_free(struct co_lane *lane, enum co_run_role role, struct co_error *err); /* CO_E_CONFLICT: another run's */
 void co_markers_remove(struct co_runner *run, enum co_run_role role); /* best effort; failures are noted */
 /* One side: whatever epoch of this run -> our token; then ends the other processes' sessions. No marker there means
  * that this process removed it, or that somebody ended the run from elsewhere: what that is, the caller says. */

@@ -171,9 +171,25 @@ static int remember_identities(struct co_lane *lane)
     return 0;
 }
 
+/* A run of another machine is at work here: hands off. A source that has no marker yet can't be asked. */
+static int nobody_else(struct co_lane *lane)
+{
+    for (int role = 0; role < 2; role++) {
+        struct co_error err = {0};
+        if (co_marker_free(lane, (enum co_run_role)role, &err) == CO_E_CONFLICT) {
+            lane->error = err;
+            lane->refuse_exit = CO_EXIT_LOCKED;
+            return err.code;
+        }
+    }
+    return 0;
+}
+
 static int setup_lane(struct co_lane *lane)
 {
-    int failed = check_lane(lane);
+    int failed = nobody_else(lane);
+    if (!failed)
+        failed = check_lane(lane);
     if (failed)
         return failed;
     /* a B that is built anew is another server than the one recorded */

@@ -1,4 +1,7 @@
 /* status.c - both sides of every pair as they are now, and what to do next. Works without a journal. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,7 +29,9 @@ static void say_next(const struct co_status *status, struct co_pair_status *pair
 {
     const struct co_side_status *a = &pair->side[CO_SIDE_A], *b = &pair->side[CO_SIDE_B];
     const char *next;
-    if (status->has_run)
+    if (status->run_alive)
+        next = "a run is under way; `changeover report` shows how far it is";
+    else if (status->has_run)
         next = "a run was left: `changeover resume` (or `changeover abort`)";
     else if (!a->reached || !b->reached)
         next = "a side can't be reached: see its error; `changeover check` says more";
@@ -46,6 +51,19 @@ static void say_next(const struct co_status *status, struct co_pair_status *pair
     else
         next = "wait: `changeover lag --wait`";
     co_text_set_str(&pair->next, next);
+}
+
+/* The process that has the run, on this boot of this machine. */
+static bool is_alive(const struct co_run_row *row)
+{
+    char boot_id[40] = "";
+    FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
+    if (!file)
+        return false;
+    if (fgets(boot_id, sizeof boot_id, file))
+        boot_id[strcspn(boot_id, "\n")] = '\0';
+    fclose(file);
+    return strcmp(boot_id, row->boot_id) == 0 && row->pid > 0 && (kill((pid_t)row->pid, 0) == 0 || errno == EPERM);
 }
 
 static void look_at_pair(struct co_session *session, struct co_pair *pair, struct co_pair_status *ret)
@@ -89,7 +107,8 @@ enum co_exit co_status_look(struct co_session *session, struct co_status *ret, s
         return CO_EXIT_INTERNAL;
     }
     ret->has_run = session->journal && co_journal_unfinished(session->journal, &ret->run, NULL) == 0;
-    enum co_exit code = ret->has_run ? CO_EXIT_UNFINISHED : CO_EXIT_DONE;
+    ret->run_alive = ret->has_run && is_alive(&ret->run);
+    enum co_exit code = ret->has_run && !ret->run_alive ? CO_EXIT_UNFINISHED : CO_EXIT_DONE;
     for (size_t i = 0; i < session->pair_count; i++) {
         struct co_pair_status *pair = &ret->pairs[i];
         look_at_pair(session, session->pairs[i], pair);

@@ -101,6 +101,7 @@ class Pair:
     def __init__(self, name, engine, a, b, extra=None):
         self.name, self.engine, self.a, self.b = name, engine, a, b
         self.extra = extra or {}
+        self.legs = {}  # relays by name where the engine's sandbox makes them
 
     def side(self, name):
         return self.a if name == "a" else self.b
@@ -121,6 +122,7 @@ class Sandbox:
         self.keep = keep
         self.ports = set()
         self.tools = []
+        self.proxies = []
 
     def __enter__(self):
         return self
@@ -157,6 +159,8 @@ class Sandbox:
     def close(self, failed=False):
         for tool in self.tools:
             tool.end()
+        for proxy in self.proxies:
+            proxy.stop()
         for server in self.servers:
             server.end()
         for pid in process.with_argument(str(self.folder) + "/"):

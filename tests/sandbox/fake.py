@@ -91,8 +91,17 @@ class Fake(Server):
         return None if (build_folder() / "changeover-fake-server").exists() else "fake: changeover-fake-server isn't built"
 
     @staticmethod
-    def prepare_pair(pair, **_):
+    def prepare_pair(pair, legs=False):
         pair.extra["probe"] = {"user": "app"}
+        if legs:
+            from .proxy import Proxy
+
+            ports = {"tool_a": pair.a, "tool_b": pair.b, "a_b": pair.b, "b_a": pair.a}
+            made = {name: Proxy(pair.a.box.free_port(), server.port) for name, server in ports.items()}
+            pair.a.box.proxies.extend(made.values())
+            pair.legs = made
+            pair.a.reached, pair.a.peer = made["tool_a"].port, made["b_a"].port
+            pair.b.reached, pair.b.peer = made["tool_b"].port, made["a_b"].port
 
     @staticmethod
     def fill(pair):
@@ -104,6 +113,7 @@ class Fake(Server):
     def __init__(self, box, name):
         super().__init__(box, name)
         self.child = None
+        self.reached = self.peer = self.port  # by the tool, and by the other side
 
     def pid(self):
         return self.child.pid if self.child and self.child.poll() is None else None
@@ -140,7 +150,10 @@ class Fake(Server):
             self.child.wait()
 
     def url(self):
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.reached}"
+
+    def side_config(self):
+        return {"url": self.url(), "peer": {"address": f"127.0.0.1:{self.peer}"}}
 
     def client(self, kind, timeout_s=2.0):
         return Client(self, kind, timeout_s)

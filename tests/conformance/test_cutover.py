@@ -1,0 +1,176 @@
+"""Cutover, rollback, undo and resume under load: never two writers, nothing acknowledged is lost."""
+import pytest
+
+from sandbox import wait_for
+
+from sandbox.scenario import now_ns
+
+
+def there_and_back(scene, rounds, writers=8):
+    for _ in range(rounds):
+        for kind in ("cutover", "rollback"):
+            source, since = scene.primary, now_ns()
+            with scene.load(writers=writers) as load:
+                wait_for(lambda: load.count() > 50, 20, "the load runs")
+                before = load.count()
+                result = scene.run(kind, json=True)
+                assert result.code == 0, result
+                wait_for(lambda: load.count() > before + 50, 20, "writes go on")
+            assert scene.check(load, source, since, committed=True) != source
+            assert result.json["outcome"] == "done"
+            assert result.json["primary"] == scene.primary
+            assert 0 <= result.json["write_pause_ms"] <= 5000
+
+
+def test_cutover_and_rollback_under_8_writers(ready):
+    there_and_back(ready, 1)
+
+
+@pytest.mark.full
+def test_20_cutovers_and_rollbacks_under_8_writers(ready):
+    there_and_back(ready, 20)
+
+
+def test_an_undone_run_leaves_the_settings_as_before(ready):
+    before = ready.a.settings(), ready.b.settings()
+    with ready.load(writers=4) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        result = ready.tool("cutover", "--yes", "--when-ready=20s", fault="promote:end=error", json=True)
+        assert result.code == 4, result
+        at = load.count("a")
+        wait_for(lambda: load.count("a") > at + 20, 20, "A takes writes again")
+    assert result.json["outcome"] == "undone" and result.json["primary"] == "a"
+    assert ready.check(load, "a", committed=False) == "a"
+    wait_for(lambda: (ready.a.settings(), ready.b.settings()) == before, 10, "settings as before")
+    ready.must("lag", "--wait=60s", timeout_s=90)
+    assert ready.run("cutover").code == 0  # and the next run isn't hindered
+
+
+def test_catching_up_takes_too_long_and_a_takes_writes_again_in_time(ready):
+    """max_write_pause + undo_budget, from the journal's own stamps; the margin is a second."""
+    if not hasattr(ready.b, "pause_apply"):
+        pytest.skip(f"{ready.engine}: the sandbox can't hold up applying")
+    ready.tool.cutover.update(max_write_pause="1s", undo_budget="4s")
+    ready.tool.write_config()
+    ready.b.pause_apply(False)
+    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="fence:begin=delay:1500", json=True)
+    with ready.load(writers=4, pause_s=0.005) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        wait_for(lambda: ready.at_phase("fence"), 40, "the run is at its fence")
+        ready.b.pause_apply(True)
+        result = ready.tool.finish(child, 60)
+    ready.b.pause_apply(False)
+    assert result.code == 4, result
+    assert result.json["unavailable_ms"] is None or result.json["unavailable_ms"] <= 5000 + 1000, result
+    assert ready.check(load, "a", committed=False) == "a"
+
+
+@pytest.mark.parametrize("point", ["warm_up:end", "fence:end", "capture:end", "promote:end", "journal.commit:before",
+                                   "journal.commit:after", "open:begin", "open:end", "reverse:begin"])
+@pytest.mark.parametrize("who", ["kill", "kill_both"])
+def test_killed_at_a_point_it_ends_with_one_open_side_and_no_loss(ready, point, who):
+    with ready.load(writers=4) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        result = ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"{point}={who}")
+        assert result.code == -9, result
+        side = ready.settle("a")
+        at = load.count()
+        wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+    after_commit = point in ("journal.commit:after", "open:begin", "open:end", "reverse:begin")
+    assert side == ("b" if after_commit else "a")
+    ready.check(load, "a")
+
+
+@pytest.mark.parametrize("point, opens", [("capture:end", "a"), ("promote:end", "a"), ("journal.commit:after", "b")])
+def test_servers_that_restart_while_fenced_and_closed_stay_so(ready, point, opens):
+    with ready.load(writers=4) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        assert ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"{point}=kill_both").code == -9
+        ready.tool.wait_quiet()
+        for server in (ready.a, ready.b):
+            server.crash_and_restart()
+        assert not ready.a.is_open() and not ready.b.is_open()
+        assert ready.settle("a") == opens
+    ready.check(load, "a")
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize("point", ["warm_up:begin", "fence:begin", "catch_up:begin", "promote:begin", "open:begin",
+                                   "reverse:begin"])
+def test_a_frozen_server_never_hangs_the_tool(ready, point, side):
+    """Frozen at the beginning of a phase; the run ends by itself, in whatever way is true, before the server thaws."""
+    ready.tool.cutover.update(max_write_pause="2s", undo_budget="2s")
+    ready.tool.write_config()
+    phase = point.split(":")[0]
+    with ready.load(writers=3, timeout_s=1.0) as load:
+        wait_for(lambda: load.count() > 10, 20, "the load runs")
+        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"{point}=delay:700")
+        wait_for(lambda: child.poll() is not None or ready.at_phase(phase), 40, f"the run is at {phase}")
+        server = ready.server(side)
+        server.freeze()
+        try:
+            result = ready.tool.finish(child, 45)
+            assert result.code in (0, 1, 3, 4, 5, 6), result
+        finally:
+            server.thaw()
+        ready.settle("a")
+    ready.check(load, "a")
+
+
+def test_a_second_operator_on_this_machine_is_refused(ready):
+    first = ready.tool.spawn("cutover", "--yes", fault="fence:begin=delay:3000")
+    wait_for(lambda: ready.at_phase("warm_up"), 30, "the first run is under way")
+    second = ready.tool("cutover", "--yes")
+    assert second.code == 75, second
+    assert ready.tool.finish(first).code in (0, 4)
+
+
+def test_a_second_operator_on_another_machine_is_refused(ready):
+    """Another journal: only the markers on the servers tell of the first run."""
+    first = ready.tool("cutover", "--yes", "--when-ready=20s", fault="capture:end=kill_both")
+    assert first.code == -9
+    ready.tool.wait_quiet()
+    elsewhere = ready.box.tool([ready.pair], name="elsewhere")
+    for command in (("cutover", "--yes"), ("rollback", "--yes"), ("detach", "--yes"), ("resume",), ("abort", "--yes")):
+        result = elsewhere(*command)
+        assert result.code in (75, 1, 2), result
+        assert not ready.a.is_open() and not ready.b.is_open()
+    assert elsewhere("cutover", "--yes").code == 75
+    assert ready.settle("a") == "a"
+
+
+def test_a_run_is_taken_over_from_another_machine(ready):
+    with ready.load(writers=3) as load:
+        wait_for(lambda: load.count() > 10, 20, "the load runs")
+        assert ready.tool("cutover", "--yes", "--when-ready=20s", fault="capture:end=kill_both").code == -9
+        ready.tool.wait_quiet()
+        elsewhere = ready.box.tool([ready.pair], name="elsewhere")
+        result = elsewhere("abort", "--take-over", "--yes")
+        assert result.code in (0, 4), result
+        assert ready.open_side() == "a"
+        late = ready.tool("resume", "--if-needed")  # the first machine wakes up: it does nothing more
+        assert ready.open_side() == "a", late
+    ready.check(load, "a", committed=False)
+
+
+def test_dry_run_prints_what_the_journal_records(ready):
+    planned = ready.must("cutover", "--dry-run", json=True).json
+    before = ready.a.settings(), ready.b.settings()
+    assert (ready.a.settings(), ready.b.settings()) == before
+    assert ready.run("cutover").code == 0
+    report = ready.report()
+    done = [(step["side"], step["step"]) for step in report["steps"] if step["action"] == "apply"]
+    plan = [(step["side"], step.get("step", step.get("name"))) for step in planned["steps"]]
+    missing = [step for step in done if step not in plan]
+    assert not missing, f"executed and not planned: {missing}"
+
+
+def test_detach_ends_the_migration_and_leaves_the_primary_open(ready):
+    ready.must("detach", "--yes")
+    assert ready.a.is_open() and not (ready.b.pid() and ready.b.is_open())
+
+
+def test_detach_after_a_cutover_leaves_b_open(ready):
+    assert ready.run("cutover").code == 0
+    ready.must("detach", "--yes")
+    assert ready.b.is_open() and not ready.a.is_open()

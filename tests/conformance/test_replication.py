@@ -1,0 +1,120 @@
+"""Setup, lag, link and gate: nothing is claimed that was not seen."""
+import pytest
+
+from sandbox import wait_for
+
+BROKEN_OR_UNKNOWN = {"broken": 2, "unknown": 3}
+
+
+def lag(scene, *arguments):
+    result = scene.tool("lag", *arguments, json=True)
+    return result, result.json["pairs"][0], result.json["gate"]
+
+
+def test_setup_twice_is_harmless(ready):
+    before = ready.a.settings(), ready.b.settings()
+    ready.must("setup", timeout_s=120)
+    assert (ready.a.settings(), ready.b.settings()) == before
+    assert ready.a.is_open() and not ready.b.is_open()
+
+
+def test_setup_under_load_loses_nothing(scene):
+    with scene.load(writers=4, follow=False) as load:
+        scene.set_up()
+    scene.must("lag", "--wait=30s")
+    load.check_not_lost(scene.a)
+    wait_for(lambda: not load.check_not_lost(scene.b), 20, "the follower has everything")
+
+
+def test_an_idle_pair_has_an_open_gate_and_no_lag(ready):
+    result, pair, gate = lag(ready)
+    assert result.code == 0 and gate == "open" and pair["state"] == "open"
+    assert 0 <= pair["lag_ms"] < 1000
+    assert pair["primary_position"] and pair["applied_position"]
+    assert pair["direction"] == "a_to_b"
+
+
+@pytest.mark.engines("fake", "postgresql")
+def test_a_known_delay_is_measured_within_100_ms(ready):
+    ready.b.set_apply_delay(600)
+    with ready.load(writers=2, follow=False, kinds=("ordinary",)):
+        wait_for(lambda: lag(ready, "--timeout", "5s")[1]["lag_ms"] or 0, 20, "lag is measured")
+        found = [lag(ready, "--timeout", "5s")[1]["lag_ms"] for _ in range(3)]
+    ready.b.set_apply_delay(0)
+    for lag_ms in found:
+        assert 500 <= lag_ms <= 700, found
+
+
+@pytest.mark.engines("fake", "postgresql", "mariadb")
+def test_more_lag_than_the_limit_closes_the_gate(ready):
+    ready.b.set_apply_delay(4000)
+    with ready.load(writers=2, follow=False, kinds=("ordinary",)):
+        result, pair, gate = wait_for(lambda: (lambda r: r if r[0].code == 1 else None)(lag(ready)), 30, "the gate closes")
+    assert gate == "closed" and pair["state"] == "closed"
+    assert (pair["lag_ms"] or pair["lag_at_least_ms"]) >= 1000
+    assert ready.tool("cutover", "--yes").code == 1
+    assert ready.a.is_open()
+    ready.b.set_apply_delay(0)
+    ready.must("lag", "--wait=30s")
+
+
+def not_zero(result, pair, gate):
+    assert gate in BROKEN_OR_UNKNOWN, result
+    assert result.code == BROKEN_OR_UNKNOWN[gate]
+    assert pair["lag_ms"] is None, "what isn't measured isn't a number"
+    assert pair["reason"]
+
+
+def test_a_cut_link_is_not_lag_0(ready):
+    ready.b.cut_link(True)
+    not_zero(*wait_for(lambda: (lambda r: r if r[0].code > 1 else None)(lag(ready)), 20, "the cut link is seen"))
+    refused = ready.tool("cutover", "--yes")
+    assert refused.code in (1, 2, 3) and ready.a.is_open()
+    ready.b.cut_link(False)
+    ready.must("lag", "--wait=40s")
+
+
+@pytest.mark.engines("fake", "postgresql", "mariadb", "mysql")
+def test_paused_apply_is_not_lag_0(ready):
+    ready.b.pause_apply(True)
+    not_zero(*wait_for(lambda: (lambda r: r if r[0].code > 1 else None)(lag(ready)), 20, "the pause is seen"))
+    ready.b.pause_apply(False)
+    ready.must("lag", "--wait=30s")
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_a_frozen_server_is_not_lag_0(ready, side):
+    server = ready.server(side)
+    server.freeze()
+    try:
+        result, pair, gate = lag(ready)
+    finally:
+        server.thaw()
+    not_zero(result, pair, gate)
+    ready.must("lag", "--wait=40s")
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_a_killed_server_is_not_lag_0(ready, side):
+    server = ready.server(side)
+    server.kill()
+    result, pair, gate = lag(ready)
+    not_zero(result, pair, gate)
+    server.start()
+    ready.must("lag", "--wait=40s")
+
+
+def test_a_primary_of_its_own_on_b_is_refused_before_anything_is_changed(scene):
+    """B isn't a follower yet: no cutover, and nothing is touched."""
+    before = scene.a.settings()
+    result = scene.tool("cutover", "--yes")
+    assert result.code in (1, 2), result
+    assert scene.a.is_open() and scene.a.settings() == before
+
+
+def test_status_tells_both_sides_apart(ready):
+    status = ready.must("status", json=True).json["pairs"][0]
+    assert status["a"]["instance"] != status["b"]["instance"]
+    assert status["a"]["role"] == "primary" and status["a"]["accepts_writes"] is True
+    assert status["b"]["role"] == "follower" and status["b"]["accepts_writes"] is False
+    assert status["next"]

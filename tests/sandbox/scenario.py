@@ -1,0 +1,110 @@
+"""One pair, its tool, and the things that every case does with them."""
+import sqlite3
+import time
+
+from .ledger import Load, Violation
+from .wait import wait_for
+
+OPEN_AFTER = {0: "target", 6: "target", 1: "source", 4: "source", 130: "source"}
+OTHER = {"a": "b", "b": "a"}
+
+
+class Scenario:
+    def __init__(self, box, engine, **options):
+        self.box, self.engine = box, engine
+        self.pair = box.pair(engine, **options)
+        self.a, self.b = self.pair.a, self.pair.b
+        self.legs = self.pair.legs
+        self.tool = box.tool([self.pair])
+        self.primary = "a"
+
+    # ------------------------------------------------------------ commands that must succeed
+
+    def must(self, *arguments, code=0, **how):
+        result = self.tool(*arguments, **how)
+        assert result.code == code, f"expected exit {code}\n{result!r}"
+        return result
+
+    def set_up(self):
+        self.must("setup", timeout_s=120)
+        self.must("lag", "--wait=30s", timeout_s=60)
+
+    def server(self, side):
+        return self.pair.side(side)
+
+    def load(self, **how):
+        return Load(self.pair, **how)
+
+    # ------------------------------------------------------------ a run and what must be true after it
+
+    def run(self, kind="cutover", **how):
+        """cutover or rollback with --yes; knows the primary afterwards where the exit code tells it."""
+        before = self.primary
+        result = self.tool(kind, "--yes", "--when-ready=20s", timeout_s=how.pop("timeout_s", 90), **how)
+        self.note(result.code, before)
+        return result
+
+    def note(self, code, before):
+        where = OPEN_AFTER.get(code)
+        if where:
+            self.primary = before if where == "source" else OTHER[before]
+        return self.primary
+
+    def settle(self, before, timeout_s=60.0):
+        """After a kill: lets the guardian finish, then resumes until nothing is left to do. The open side."""
+        self.tool.wait_quiet(timeout_s)
+        result = None
+        for _ in range(3):
+            result = self.tool("resume", "--if-needed", timeout_s=timeout_s)
+            if result.code in (0, 4, 6):
+                break
+        assert result.code in (0, 4, 6), f"resume doesn't end it\n{result!r}"
+        self.tool.wait_quiet(timeout_s)
+        return self.open_side()
+
+    def open_side(self, timeout_s=10.0):
+        """The one side that takes writes; a Violation when both do."""
+        def look():
+            sides = [side for side in ("a", "b") if self.server(side).pid() and self.server(side).is_open()]
+            if len(sides) == 2:
+                raise Violation("both sides take writes")
+            return sides
+        self.primary = wait_for(look, timeout_s, "one side takes writes", 0.1)[0]
+        return self.primary
+
+    def check(self, load, source, since_ns=0, committed=None):
+        """The promises over everything that `load` wrote: call it when its writers have stopped."""
+        load.stop()
+        now = self.open_side()
+        load.check_not_lost(self.server(now))
+        target = OTHER[source]
+        committed = now == target if committed is None else committed
+        load.check_one_open(source, target, since_ns, committed=committed)
+        return now
+
+    # ------------------------------------------------------------ journal
+
+    def ask_journal(self, query, *values):
+        with sqlite3.connect(f"file:{self.tool.journal}?mode=ro", uri=True, timeout=5) as journal:
+            return journal.execute(query, values).fetchall()
+
+    def runs(self):
+        """How many runs there have been, setups included."""
+        return self.ask_journal("SELECT count(*) FROM run")[0][0]
+
+    def at_phase(self, name, after=None):
+        """Whether the last run (of those behind the first `after`) has begun this phase."""
+        try:
+            rows = self.ask_journal("SELECT id FROM run ORDER BY seq")
+            if len(rows) <= (after if after is not None else 1):  # the first run is the setup
+                return False
+            return bool(self.ask_journal("SELECT 1 FROM phase WHERE run = ? AND name = ?", rows[-1][0], name))
+        except sqlite3.OperationalError:
+            return False
+
+    def report(self):
+        return self.must("report", "--format", "json").json
+
+
+def now_ns():
+    return time.monotonic_ns()
