@@ -185,6 +185,10 @@ int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_abs
     do /* a session that hangs in a statement must be seen gone before anything is changed */
         got = co_ep_end_sessions(ep, run->is_guardian || !run->guardian ? NULL : "guardian-1", deadline_ns, err);
     while (got == CO_AGAIN && co_now_ns() < deadline_ns);
+    if (got != CO_DONE && err->code == CO_E_UNREACHABLE && role == CO_SOURCE && lane->caps.fence_stops) {
+        co_error_clear(err); /* the fence has stopped it: there are no sessions */
+        return 0;
+    }
     if (got == CO_AGAIN)
         return co_fail(err, CO_E_TIMEOUT, "pair %s: sessions of run %s are still there", co_pair_name(lane->pair), run->row.id);
     return got == CO_DONE ? 0 : err->code;
