@@ -299,6 +299,9 @@ static bool is_marker(struct child *child, const char *line)
     child->result->marked = true;
     child->result->status = (int)status;
     child->marked_ns = co_now_ns();
+    struct co_text *text = child->err.text; /* the newline in front of the marker was put there for it */
+    if (text && text->bytes > 0 && text->data[text->bytes - 1] == '\n')
+        text->data[--text->bytes] = '\0';
     return true;
 }
 

@@ -26,7 +26,8 @@ struct co_process_spec {
     void *arg;
     bool keep_input; /* leaves standard input open until the child ended; it then ends with this process */
     /* A line of standard error "<end_marker> <status>" says that the command ended with that status: it counts as
-     * the end even when the child (an ssh) lives on for a moment. The line is taken out of the output. NULL: none. */
+     * the end even when the child (an ssh) lives on for a moment. The line and the
+     * newline in front of it are taken out of the output. NULL: none. */
     const char *end_marker;
 };
 

@@ -60,9 +60,13 @@ static int adopt(struct entry *entry, const struct co_driver *exported)
         return rc;
     for (size_t i = 0; i < driver->engine_count; i++) {
         struct entry *taken = serves(driver->engines[i].name);
-        if (taken)
-            return co_fail(&entry->refused, CO_E_UNSUPPORTED, "%s: the engine %s is already served by %s", entry->module.path,
-                           driver->engines[i].name, taken->module.path);
+        if (taken) {
+            rc = co_fail(&entry->refused, CO_E_UNSUPPORTED, "%s: the engine %s is already served by %s", entry->module.path,
+                         driver->engines[i].name, taken->module.path);
+            free((void *)driver->steps);
+            free((void *)driver);
+            return rc;
+        }
     }
     entry->module.driver = driver;
     return 0;

@@ -234,7 +234,7 @@ static void test_lines_of_standard_error(void **state)
 static void test_end_marker_ends_it(void **state)
 {
     (void)state;
-    const char *const argv[] = {"sh", "-c", "echo all; echo 'note' >&2; echo 'END 7' >&2; sleep 100", NULL};
+    const char *const argv[] = {"sh", "-c", "echo all; printf 'note\\n\\nEND 7\\n' >&2; sleep 100", NULL};
     struct co_process_spec spec = sh(argv);
     spec.end_marker = "END";
     CO_TEXT_AUTO out = CO_TEXT_INIT;
