@@ -1,0 +1,114 @@
+/* cmd_init.c - `init`: writes a commented config. Invariant: an existing file is never touched, and what is written
+ * loads without an error. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/internal.h"
+#include "config/schema.h"
+#include "config/url.h"
+#include "drivers-host/modules.h"
+
+static int write_new(struct co_cli *cli, const char *path, const struct co_text *text)
+{
+    struct co_error err = {0};
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
+    if (fd < 0) {
+        co_fail(&err, CO_E_IO, "cannot write %s: %s", path, strerror(errno));
+        if (errno == EEXIST)
+            co_hint(&err, "Nothing was changed. Name another file with -c, or move that one away.");
+        return co_cli_error(cli, &err);
+    }
+    const char *at = co_text_str(text);
+    size_t left = text->bytes;
+    bool good = true;
+    while (left > 0 && good) {
+        ssize_t written = write(fd, at, left);
+        if (written < 0 && errno == EINTR)
+            continue;
+        good = written > 0;
+        at += good ? written : 0;
+        left -= good ? (size_t)written : 0;
+    }
+    int problem = errno;
+    if (close(fd) != 0 && good) {
+        good = false;
+        problem = errno;
+    }
+    if (good)
+        return 0;
+    unlink(path);
+    co_fail(&err, CO_E_IO, "cannot write %s: %s", path, strerror(problem));
+    return co_cli_error(cli, &err);
+}
+
+static int check_url(struct co_cli *cli, enum co_option_id option, struct co_url *ret)
+{
+    struct co_error err = {0};
+    if (!cli->value[option])
+        return co_cli_usage(cli, "init needs --a URL and --b URL");
+    if (co_url_parse(cli->value[option], ret, &err) != 0)
+        return co_cli_usage(cli, "--%s: %s", co_options[option].name, err.message);
+    if (ret->has_secret)
+        return co_cli_usage(cli, "--%s holds a password: name a file in password_file instead", co_options[option].name);
+    return 0;
+}
+
+/* The text must be what the loader takes: a name or engine that isn't is the user's mistake, said before writing. */
+static int check_text(struct co_cli *cli, const char *path, const struct co_text *text)
+{
+    struct co_config *config = NULL;
+    struct co_error err = {0};
+    if (co_config_parse(path, co_text_str(text), text->bytes, true, &config, &err) != 0) {
+        co_cli_error(cli, &err);
+        return CO_EXIT_USAGE;
+    }
+    co_config_free(config);
+    return 0;
+}
+
+static void render(const json_t *doc, struct co_text *ret)
+{
+    if (*co_get_str(doc, "path"))
+        co_text_add(ret, "wrote %s\nnext: edit it, then `changeover -c %s check`\n", co_get_str(doc, "path"), co_get_str(doc, "path"));
+}
+
+int co_cmd_init(struct co_cli *cli)
+{
+    struct co_url urls[2] = {{0}, {0}};
+    CO_TEXT_AUTO text = CO_TEXT_INIT;
+    struct co_error err = {0};
+    const char *path = cli->value[CO_OPTION_CONFIG] ? cli->value[CO_OPTION_CONFIG] : "changeover.yaml";
+    int code = check_url(cli, CO_OPTION_A, &urls[0]);
+    if (code == 0)
+        code = check_url(cli, CO_OPTION_B, &urls[1]);
+    const struct co_module *module = NULL;
+    const char *engine = cli->value[CO_OPTION_ENGINE] ? cli->value[CO_OPTION_ENGINE] : urls[0].scheme;
+    if (code == 0 && co_module_for_engine(engine, &module, &err) != 0) {
+        co_cli_usage(cli, "%s", err.message);
+        code = CO_EXIT_USAGE;
+    }
+    if (code == 0) {
+        const char *base = strrchr(path, '/');
+        base = base ? base + 1 : path;
+        CO_AUTOFREE char *name = cli->value[CO_OPTION_NAME] ? co_strdup(cli->value[CO_OPTION_NAME]) : strndup(base, strcspn(base, "."));
+        struct co_template values = {.migration = name && *name ? name : "migration",
+                                     .pair = engine,
+                                     .engine = engine,
+                                     .url = {cli->value[CO_OPTION_A], cli->value[CO_OPTION_B]},
+                                     .driver = module->driver};
+        co_config_template(&values, &text);
+        code = check_text(cli, path, &text);
+    }
+    if (code == 0)
+        code = write_new(cli, path, &text);
+    if (code == 0)
+        co_json_set(cli->doc, "path", co_json_text(path));
+    cli->render = render;
+    co_url_done(&urls[0]);
+    co_url_done(&urls[1]);
+    return code;
+}
