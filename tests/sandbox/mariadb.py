@@ -15,6 +15,7 @@ except ImportError as error:
     raise ServerMissing("mariadb: python3-pymysql isn't installed") from error
 
 PASSWORD = "my-secret-7Q"
+TOOL = "changeover"  # the tool's own account, which no fence locks; root is a client like others
 _templates = {}
 
 
@@ -90,6 +91,8 @@ class MariaDB(Server):
                 cursor.execute("FLUSH PRIVILEGES")
                 cursor.execute(f"CREATE OR REPLACE USER root@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
                 cursor.execute("GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION")
+                cursor.execute(f"CREATE USER {TOOL}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
+                cursor.execute(f"GRANT ALL ON *.* TO {TOOL}@'127.0.0.1' WITH GRANT OPTION")
             connection.close()
         connection = pair.a.connect("root")
         with connection.cursor() as cursor:
@@ -145,7 +148,7 @@ class MariaDB(Server):
                 self.kill()
 
     def url(self):
-        return f"{self.engine}://root@127.0.0.1:{self.port}"
+        return f"{self.engine}://{TOOL}@127.0.0.1:{self.port}"
 
     def side_config(self):
         return {"url": self.url(), "password_file": str(self.box.folder / "my.password")}
@@ -158,7 +161,7 @@ class MariaDB(Server):
         return Client(self, kind, timeout_s)
 
     def query(self, statement):
-        connection = self.connect("root")
+        connection = self.connect(TOOL)
         try:
             with connection.cursor() as cursor:
                 cursor.execute(statement)

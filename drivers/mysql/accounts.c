@@ -1,0 +1,102 @@
+/* accounts.c - carries accounts, roles and grants from the source to the target, by the statements that the source itself
+ * gives.
+ *
+ * The target keeps its own accounts of the same name (its administrators', the tool's): what is there is left alone.
+ * Invariant: statements run with sql_log_bin=0; password hashes pass through memory that is wiped.
+ */
+#include "setup.h"
+
+#include <stdlib.h>
+
+void my_accounts_done(struct my_accounts *accounts)
+{
+    my_str_done(&accounts->create);
+    my_str_done(&accounts->grants);
+}
+
+static void add_statement(struct my_str *to, const char *sql)
+{
+    my_str_add(to, sql);
+    my_str_addn(to, "", 1);
+}
+
+/* CREATE USER ... as the source shows it, made to bear being repeated. */
+static enum co_result read_create(struct co_call *call, struct co_conn *from, const char *account, struct my_accounts *ret)
+{
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&sql, "SHOW CREATE USER %s", account);
+    enum co_result r = my_read(call, from, my_cstr(&sql), &sets);
+    const char *create = r == CO_DONE ? my_value(&sets, 0, 0) : NULL;
+    if (r != CO_DONE || !create || strncmp(create, "CREATE USER ", 12) != 0)
+        return r;
+    MY_STR_AUTO safe = {0};
+    my_str_addf(&safe, "CREATE USER IF NOT EXISTS %s", create + 12);
+    add_statement(&ret->create, my_cstr(&safe));
+    ret->count++;
+    return CO_DONE;
+}
+
+static enum co_result read_grants(struct co_call *call, struct co_conn *from, const char *account, struct my_accounts *ret)
+{
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&sql, "SHOW GRANTS FOR %s", account);
+    enum co_result r = my_read(call, from, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0]));)
+        if (row[0] && (strncmp(row[0], "GRANT ", 6) == 0 || strncmp(row[0], "SET DEFAULT ROLE", 16) == 0))
+            add_statement(&ret->grants, row[0]);
+    return CO_DONE;
+}
+
+enum co_result my_accounts_read(struct co_call *call, struct co_conn *from, struct my_accounts *ret)
+{
+    MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO sql = {0};
+    my_str_add(&sql,
+               my_is_mysql(from)
+                   ? "SELECT User,Host,0 FROM mysql.user WHERE User NOT IN ('mysql.sys','mysql.session','mysql.infoschema',"
+                   : "SELECT User,Host,COALESCE(JSON_VALUE(Priv,'$.is_role'),'0') IN ('1','true') FROM mysql.global_priv "
+                     "WHERE User NOT IN ('mariadb.sys','PUBLIC',");
+    my_str_quote(&sql, from->account_user);
+    my_str_add(&sql, ")");
+    enum co_result r = my_read(call, from, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    for (MYSQL_ROW row; r == CO_DONE && (row = mysql_fetch_row(sets.set[0]));) {
+        MY_STR_AUTO account = {0};
+        if (my_truth(row[2])) {
+            MY_STR_AUTO create = {0};
+            my_str_name(&account, row[0]);
+            my_str_addf(&create, "CREATE ROLE IF NOT EXISTS %s", my_cstr(&account));
+            add_statement(&ret->create, my_cstr(&create));
+        } else {
+            my_str_account(&account, row[0], row[1]);
+            r = read_create(call, from, my_cstr(&account), ret);
+        }
+        if (r == CO_DONE)
+            r = read_grants(call, from, my_cstr(&account), ret);
+    }
+    return r == CO_DONE && (ret->create.overflow || ret->grants.overflow) ? my_out_of_memory(call) : r;
+}
+
+static enum co_result run_each(struct co_call *call, struct co_conn *to, const struct my_str *statements)
+{
+    enum co_result r = CO_DONE;
+    for (const char *at = my_cstr(statements); r == CO_DONE && at < my_cstr(statements) + statements->len;
+         at += strlen(at) + 1) {
+        MY_SETS_AUTO sets = {0};
+        r = my_exec(call, to, at, &sets);
+        if (r != CO_DONE && sets.error == 1396) /* it is there with another role or host part: left alone */
+            r = CO_DONE;
+    }
+    return r;
+}
+
+enum co_result my_accounts_write(struct co_call *call, struct co_conn *to, const struct my_accounts *accounts)
+{
+    enum co_result r = run_each(call, to, &accounts->create);
+    return r == CO_DONE ? run_each(call, to, &accounts->grants) : r;
+}

@@ -1,0 +1,371 @@
+/* closed.c - what makes a server refuse clients: accounts locked, events off one by one, read_only, nobody connected. The fence
+ * of the source and the closure of the target are the same acts, each on its own server with sql_log_bin=0, so that neither
+ * travels to the other.
+ *
+ * Facts it rests on (MariaDB 10.11, tried): ACCOUNT LOCK refuses every login, root over unix_socket too, at once and after
+ * a restart; read_only refuses neither READ ONLY ADMIN nor FLUSH, and is off again after a restart of MariaDB; an
+ * ALTER EVENT takes the session's sql_mode and, without DEFINER, the session's user.
+ *
+ * Invariant: what was changed is in changeover.originals on the same server before it is changed, in the same packet, and
+ * leaves that table with the change that puts it back.
+ */
+#include "my.h"
+#include "setup.h"
+
+#include <stdlib.h>
+
+void my_closed_done(struct my_closed *closed)
+{
+    free(closed->names);
+    *closed = (struct my_closed){0};
+}
+
+enum co_result my_exempt(struct co_call *call, struct my_str *sql)
+{
+    const char *replication = call->host->secret_user(call->ctx, CO_SECRET_REPLICATION);
+    my_str_quote(sql, call->conn->account_user);
+    if (replication) {
+        my_str_add(sql, ",");
+        my_str_quote(sql, replication);
+    }
+    return sql->overflow ? my_out_of_memory(call) : CO_DONE;
+}
+
+/* FROM and WHERE of the accounts that can log in and shouldn't. Roles can't log in. */
+static enum co_result unlocked_from(struct co_call *call, struct my_str *sql)
+{
+    my_str_add(sql,
+               my_is_mysql(call->conn)
+                   ? " FROM mysql.user u WHERE u.account_locked='N' AND u.User NOT IN ("
+                   : " FROM mysql.global_priv u WHERE COALESCE(JSON_VALUE(u.Priv,'$.account_locked'),'0') IN ('0','false') "
+                     "AND COALESCE(JSON_VALUE(u.Priv,'$.is_role'),'0') IN ('0','false') AND u.User NOT IN (");
+    enum co_result r = my_exempt(call, sql);
+    my_str_add(sql, ")");
+    return r;
+}
+
+static const char *scheduler_from(const struct co_conn *conn)
+{
+    return my_is_mysql(conn) ? "@@GLOBAL.read_only,@@GLOBAL.super_read_only,@@GLOBAL.event_scheduler"
+                             : "@@GLOBAL.read_only,0,@@GLOBAL.event_scheduler";
+}
+
+enum co_result my_closed_look(struct co_call *call, struct my_closed *ret)
+{
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_own_sql(call, &sql);
+    my_str_add(&sql, "SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(u.User,'@',u.Host)),''),200)");
+    enum co_result r = unlocked_from(call, &sql);
+    my_str_add(&sql, ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(EVENT_SCHEMA,'.',EVENT_NAME)),''),200) FROM "
+                     "information_schema.EVENTS "
+                     "WHERE STATUS='ENABLED';");
+    my_str_addf(&sql, "SELECT %s;", scheduler_from(call->conn));
+    my_str_add(&sql, "SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(p.ID,' ',p.USER,'@',p.HOST,' ',p.COMMAND)),''),200) "
+                     "FROM information_schema.PROCESSLIST p WHERE ");
+    if (r == CO_DONE)
+        r = my_foreign_where(call, &sql);
+    my_str_add(&sql, my_is_mysql(call->conn)
+                         ? ";SELECT COUNT(*) FROM performance_schema.replication_applier_status WHERE SERVICE_STATE='ON'"
+                         : ";SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND='Slave_SQL'");
+    my_str_add(&sql, ";SELECT MAX(ID) FROM information_schema.PROCESSLIST");
+    if (r == CO_DONE)
+        r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    ret->unlocked = my_int(my_value(&sets, 0, 0), -1);
+    ret->events = my_int(my_value(&sets, 1, 0), -1);
+    ret->read_only = my_truth(my_value(&sets, 2, 0));
+    ret->super_read_only = my_truth(my_value(&sets, 2, 1));
+    ret->scheduler = my_truth(my_value(&sets, 2, 2));
+    ret->sessions = my_int(my_value(&sets, 3, 0), -1);
+    ret->appliers = my_int(my_value(&sets, 4, 0), -1);
+    if (ret->unlocked)
+        call->conn->floor_id = 0;
+    else if (!call->conn->floor_id)
+        call->conn->floor_id = (uint64_t)my_int(my_value(&sets, 5, 0), 0);
+    MY_STR_AUTO names = {0};
+    if (ret->unlocked)
+        my_str_addf(&names, "%lld unlocked accounts (%s); ", (long long)ret->unlocked, my_value(&sets, 0, 1));
+    if (ret->events)
+        my_str_addf(&names, "%lld enabled events (%s); ", (long long)ret->events, my_value(&sets, 1, 1));
+    if (ret->sessions)
+        my_str_addf(&names, "%lld sessions (%s); ", (long long)ret->sessions, my_value(&sets, 3, 1));
+    if (!ret->read_only)
+        my_str_add(&names, "read_only is off; ");
+    else if (my_is_mysql(call->conn) && !ret->super_read_only)
+        my_str_add(&names, "super_read_only is off; ");
+    ret->names = strdup(my_cstr(&names));
+    if (ret->names && names.len > 2)
+        ret->names[names.len - 2] = 0;
+    return ret->names ? CO_DONE : my_out_of_memory(call);
+}
+
+bool my_closed_holds(const struct co_call *call, const struct my_closed *c)
+{
+    return c->unlocked == 0 && c->events == 0 && c->sessions == 0 && c->read_only &&
+           (!my_is_mysql(call->conn) || c->super_read_only);
+}
+
+/* ---------------------------------------------------------------- accounts */
+
+enum co_result my_accounts_probe(struct co_call *call, enum co_presence *ret)
+{
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_add(&sql, "SELECT COUNT(*)");
+    enum co_result r = unlocked_from(call, &sql);
+    my_str_add(&sql, ";SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='account'");
+    if (r == CO_DONE)
+        r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r != CO_DONE && sets.error != 1146 && sets.error != 1049)
+        return r;
+    int64_t open = my_int(my_value(&sets, 0, 0), -1), ours = my_int(my_value(&sets, 1, 0), 0);
+    *ret = open == 0 ? CO_PRESENT : ours > 0 ? CO_PARTIAL : CO_ABSENT;
+    return CO_DONE;
+}
+
+enum co_result my_accounts_lock(struct co_call *call)
+{
+    MY_STR_AUTO sql = {0};
+    MY_STR_AUTO rows = {0};
+    MY_STR_AUTO list = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_add(&sql, "SELECT u.User,u.Host");
+    enum co_result r = unlocked_from(call, &sql);
+    if (r == CO_DONE)
+        r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r != CO_DONE || mysql_num_rows(sets.set[0]) == 0)
+        return r;
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0]));) {
+        my_str_add(&rows, rows.len ? ",('account'," : "('account',");
+        my_str_quote(&rows, row[0]);
+        my_str_add(&rows, ",");
+        my_str_quote(&rows, row[1]);
+        my_str_add(&rows, ",'')");
+        if (list.len)
+            my_str_add(&list, ",");
+        my_str_account(&list, row[0], row[1]);
+    }
+    my_str_clear(&sql);
+    my_str_addf(&sql, "INSERT IGNORE INTO " MY_SCHEMA ".originals VALUES %s;", my_cstr(&rows));
+    my_str_addf(&sql, "ALTER USER %s ACCOUNT LOCK;", my_cstr(&list));
+    my_str_add(&sql, "SELECT MAX(ID) FROM information_schema.PROCESSLIST;");
+    if (sql.overflow || rows.overflow || list.overflow)
+        return my_out_of_memory(call);
+    MY_SETS_AUTO locked = {0};
+    r = my_write(call, call->conn, true, my_cstr(&sql), &locked);
+    if (r == CO_DONE)
+        call->conn->floor_id = (uint64_t)my_int(my_value(&locked, 0, 0), 0);
+    return r;
+}
+
+/* Statements that unlock what we locked and is still there. */
+enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, unsigned *ret_statements)
+{
+    MY_SETS_AUTO sets = {0};
+    *ret_statements = 0;
+    MY_STR_AUTO read = {0};
+    my_str_addf(&read,
+                "SELECT o.a,o.b FROM " MY_SCHEMA
+                ".originals o JOIN %s u ON CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin=o.a AND "
+                "CONVERT(u.Host USING utf8mb4) COLLATE utf8mb4_bin=o.b WHERE o.kind='account'",
+                my_is_mysql(call->conn) ? "mysql.user" : "mysql.global_priv");
+    enum co_result r = my_read(call, call->conn, my_cstr(&read), &sets);
+    if (r != CO_DONE)
+        return sets.error == 1146 || sets.error == 1049 ? CO_DONE : r;
+    bool first = true;
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0])); first = false) {
+        my_str_add(sql, first ? "ALTER USER " : ",");
+        my_str_account(sql, row[0], row[1]);
+    }
+    if (!first) {
+        my_str_add(sql, " ACCOUNT UNLOCK;");
+        (*ret_statements)++;
+    }
+    my_str_add(sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind='account';");
+    (*ret_statements)++;
+    return sql->overflow ? my_out_of_memory(call) : CO_DONE;
+}
+
+enum co_result my_accounts_unlock(struct co_call *call)
+{
+    call->conn->floor_id = 0;
+    /* a side that was closed before this run (the old primary, before a rollback) stays so when the run is undone */
+    const char *before = call->run ? call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "closed_before") : NULL;
+    if (before && strcmp(before, "1") == 0)
+        return CO_DONE;
+    MY_STR_AUTO sql = {0};
+    unsigned statements = 0;
+    enum co_result r = my_accounts_unlock_sql(call, &sql, &statements);
+    return r == CO_DONE && statements ? my_write(call, call->conn, true, my_cstr(&sql), NULL) : r;
+}
+
+/* ---------------------------------------------------------------- events */
+
+/* `definer` as information_schema shows it: user@host, the last @ separates. Backticks are quotes in every sql_mode. */
+static void add_definer(struct my_str *sql, const char *definer)
+{
+    const char *at = strrchr(definer, '@');
+    size_t user_len = at ? (size_t)(at - definer) : strlen(definer);
+    char *user = strndup(definer, user_len);
+    if (!user) {
+        sql->overflow = true;
+        return;
+    }
+    my_str_name(sql, user);
+    my_str_add(sql, "@");
+    my_str_name(sql, at ? at + 1 : "%");
+    free(user);
+}
+
+/* value: "<sql_mode>\n<definer>". */
+static void add_alter(struct my_str *sql, const char *schema, const char *name, const char *value, const char *what)
+{
+    const char *line = strchr(value, '\n');
+    size_t mode_len = line ? (size_t)(line - value) : 0;
+    my_str_add(sql, "SET SESSION sql_mode='");
+    my_str_addn(sql, value, mode_len);
+    my_str_add(sql, "';ALTER DEFINER=");
+    add_definer(sql, line ? line + 1 : value);
+    my_str_add(sql, " EVENT ");
+    my_str_name(sql, schema);
+    my_str_add(sql, ".");
+    my_str_name(sql, name);
+    my_str_addf(sql, " %s;SET SESSION sql_mode='';", what);
+}
+
+enum co_result my_events_probe(struct co_call *call, enum co_presence *ret)
+{
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_read(call, call->conn,
+                               "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS='ENABLED';"
+                               "SELECT @@GLOBAL.event_scheduler;"
+                               "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler')",
+                               &sets);
+    if (r != CO_DONE && sets.error != 1146 && sets.error != 1049)
+        return r;
+    bool quiet = my_int(my_value(&sets, 0, 0), -1) == 0 && !my_truth(my_value(&sets, 1, 0));
+    *ret = quiet ? CO_PRESENT : my_int(my_value(&sets, 2, 0), 0) > 0 ? CO_PARTIAL : CO_ABSENT;
+    /* a server without events and without a scheduler needs nothing, and then there is nothing to take back */
+    return CO_DONE;
+}
+
+enum co_result my_events_disable(struct co_call *call)
+{
+    MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO sql = {0};
+    enum co_result r = my_read(call, call->conn,
+                               "SELECT @@GLOBAL.event_scheduler;SELECT EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER) "
+                               "FROM information_schema.EVENTS WHERE STATUS='ENABLED'",
+                               &sets);
+    if (r != CO_DONE)
+        return r;
+    bool scheduler = my_truth(my_value(&sets, 0, 0));
+    if (scheduler)
+        my_str_add(&sql, "INSERT IGNORE INTO " MY_SCHEMA
+                         ".originals VALUES ('scheduler','','','ON');SET GLOBAL event_scheduler=OFF;");
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));) {
+        my_str_add(&sql, "INSERT IGNORE INTO " MY_SCHEMA ".originals VALUES ('event',");
+        my_str_quote(&sql, row[0]);
+        my_str_add(&sql, ",");
+        my_str_quote(&sql, row[1]);
+        my_str_add(&sql, ",");
+        my_str_quote(&sql, row[2]);
+        my_str_add(&sql, ");");
+        add_alter(&sql, row[0], row[1], row[2], "DISABLE");
+    }
+    if (sql.overflow)
+        return my_out_of_memory(call);
+    return sql.len ? my_write(call, call->conn, true, my_cstr(&sql), NULL) : CO_DONE;
+}
+
+/* Enables what `rows` (schema, name, value) name and is there. */
+void my_add_enable(struct my_str *sql, MYSQL_RES *rows)
+{
+    for (MYSQL_ROW row; (row = mysql_fetch_row(rows));)
+        add_alter(sql, row[0], row[1], row[2], "ENABLE");
+}
+
+void my_add_slaveside(const struct co_conn *conn, struct my_str *sql, MYSQL_RES *rows)
+{
+    for (MYSQL_ROW row; (row = mysql_fetch_row(rows));)
+        add_alter(sql, row[0], row[1], row[2],
+                  my_is_mysql(conn) && conn->version >= 80200 ? "DISABLE ON REPLICA" : "DISABLE ON SLAVE");
+}
+
+#define EVENT_JOIN                                                                                                             \
+    "information_schema.EVENTS e ON CONVERT(e.EVENT_SCHEMA USING utf8mb4) COLLATE utf8mb4_bin=o.a AND "                        \
+    "CONVERT(e.EVENT_NAME USING utf8mb4) COLLATE utf8mb4_bin=o.b"
+
+enum co_result my_events_restore(struct co_call *call)
+{
+    const char *before = call->run ? call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "closed_before") : NULL;
+    if (before && strcmp(before, "1") == 0)
+        return CO_DONE;
+    MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO sql = {0};
+    enum co_result r = my_read(call, call->conn,
+                               "SELECT o.a,o.b,o.value FROM " MY_SCHEMA ".originals o JOIN " EVENT_JOIN " WHERE o.kind='event';"
+                               "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='scheduler';"
+                               "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='event'",
+                               &sets);
+    if (r != CO_DONE)
+        return sets.error == 1146 || sets.error == 1049 ? CO_DONE : r;
+    bool scheduler = my_int(my_value(&sets, 1, 0), 0) > 0;
+    if (!scheduler && my_int(my_value(&sets, 2, 0), 0) == 0)
+        return CO_DONE;
+    my_add_enable(&sql, sets.set[0]);
+    if (scheduler)
+        my_str_add(&sql, "SET GLOBAL event_scheduler=ON;");
+    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler');");
+    return sql.overflow ? my_out_of_memory(call) : my_write(call, call->conn, true, my_cstr(&sql), NULL);
+}
+
+/* ---------------------------------------------------------------- read_only */
+
+enum co_result my_read_only_probe(struct co_call *call, enum co_presence *ret)
+{
+    MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO sql = {0};
+    my_str_addf(&sql, "SELECT %s", scheduler_from(call->conn));
+    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    bool ro = my_truth(my_value(&sets, 0, 0)), sro = my_truth(my_value(&sets, 0, 1));
+    *ret = !my_is_mysql(call->conn) ? (ro ? CO_PRESENT : CO_ABSENT)
+           : ro && sro              ? CO_PRESENT
+           : ro || sro              ? CO_PARTIAL
+                                    : CO_ABSENT;
+    return CO_DONE;
+}
+
+enum co_result my_read_only_set(struct co_call *call)
+{
+    const char *sql = !my_is_mysql(call->conn)     ? "SET GLOBAL read_only=1;"
+                      : my_has_persist(call->conn) ? "SET PERSIST super_read_only=1;SET PERSIST read_only=1;"
+                                                   : "SET GLOBAL super_read_only=1;";
+    return my_change(call, call->conn, sql, NULL);
+}
+
+/* The values that prepare() noted; a source without a note was writable. */
+enum co_result my_read_only_restore(struct co_call *call)
+{
+    const char *ro = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "read_only");
+    const char *sro = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "super_read_only");
+    const char *pro = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "persisted_read_only");
+    const char *psro = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "persisted_super_read_only");
+    bool follower = call->role == CO_TARGET;
+    MY_STR_AUTO sql = {0};
+    if (my_has_persist(call->conn)) {
+        my_str_add(&sql, psro && *psro ? my_truth(psro) ? "SET PERSIST super_read_only=1;" : "SET PERSIST super_read_only=0;"
+                                       : "RESET PERSIST IF EXISTS super_read_only;");
+        my_str_add(&sql, pro && *pro ? my_truth(pro) ? "SET PERSIST read_only=1;" : "SET PERSIST read_only=0;"
+                                     : "RESET PERSIST IF EXISTS read_only;");
+    }
+    if (my_is_mysql(call->conn))
+        my_str_add(&sql, (sro ? my_truth(sro) : follower) ? "SET GLOBAL super_read_only=1;" : "SET GLOBAL super_read_only=0;");
+    if (!(my_is_mysql(call->conn) && (sro ? my_truth(sro) : follower)))
+        my_str_add(&sql, (ro ? my_truth(ro) : follower) ? "SET GLOBAL read_only=1;" : "SET GLOBAL read_only=0;");
+    return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
+}

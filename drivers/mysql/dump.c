@@ -1,0 +1,302 @@
+/* dump.c - the first copy: the server's own dump program, run where the tool runs, streamed into the target.
+ *
+ * Passwords reach both programs in an option file that lives in memory only (memfd, 0600), named by its path under /proc/<our
+ * pid>/fd: nothing on a command line, in the environment or on disk, and nothing left behind when the tool is killed.
+ *
+ * Invariant: a target that holds data is touched only when `setup.replace_b` says so; "copy started" is on the target before
+ * anything of it is removed, "copy done" only after both programs ended with status 0.
+ */
+#include "setup.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define SYSTEM_SCHEMAS "'mysql','sys','information_schema','performance_schema','" MY_SCHEMA "'"
+
+enum co_result my_user_schemas(struct co_call *call, struct co_conn *conn, struct my_sets *ret)
+{
+    return my_read(
+        call, conn,
+        "SELECT SCHEMA_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN (" SYSTEM_SCHEMAS ") ORDER BY 1", ret);
+}
+
+static const char *default_program(const struct co_conn *conn, bool dump)
+{
+    if (conn && my_is_mysql(conn))
+        return dump ? "mysqldump" : "mysql";
+    return dump ? "mariadb-dump" : "mariadb";
+}
+
+void my_dump_describe(struct co_call *call, struct co_text *ret)
+{
+    bool mysql = call->conn && my_is_mysql(call->conn);
+    call->host->text_add(call->ctx, ret,
+                         "SET GLOBAL %sread_only=%d\n%s\nDROP DATABASE <what an interrupted copy left>\n"
+                         "%s --defaults-file=<in memory> --single-transaction --quick --routines --triggers --events %s "
+                         "--databases <all of the source's> | "
+                         "%s --defaults-file=<in memory> --init-command='SET SESSION sql_log_bin=0'\n"
+                         "CREATE USER, CREATE ROLE, GRANT <as on the source>",
+                         mysql ? "super_" : "", mysql ? 0 : 1, call->conn ? my_word_reset_log(call->conn) : "RESET MASTER",
+                         default_program(call->conn, true), mysql ? "--set-gtid-purged=ON" : "--master-data=1 --gtid",
+                         default_program(call->conn, false));
+}
+
+/* ---------------------------------------------------------------- option files */
+
+static void add_option(struct my_str *file, const char *name, const char *value)
+{
+    if (!value)
+        return;
+    my_str_addf(file, "%s=\"", name);
+    for (const char *c = value; *c; c++) {
+        if (*c == '"' || *c == '\\')
+            my_str_addn(file, "\\", 1);
+        my_str_addn(file, c, 1);
+    }
+    my_str_add(file, "\"\n");
+}
+
+static void add_tls(struct my_str *file, const struct co_endpoint_config *ep, bool mysql)
+{
+    if (mysql)
+        my_str_addf(file, "ssl-mode=%s\n",
+                    ep->tls.mode == CO_TLS_OFF       ? "DISABLED"
+                    : ep->tls.mode == CO_TLS_REQUIRE ? "REQUIRED"
+                                                     : "VERIFY_IDENTITY");
+    else if (ep->tls.mode == CO_TLS_OFF)
+        my_str_add(file, "skip-ssl\n");
+    else
+        my_str_addf(file, "ssl\n%s\n",
+                    ep->tls.mode == CO_TLS_VERIFY ? "ssl-verify-server-cert" : "skip-ssl-verify-server-cert");
+    if (ep->tls.mode == CO_TLS_OFF)
+        return;
+    add_option(file, "ssl-ca", ep->tls.ca);
+    add_option(file, "ssl-cert", ep->tls.cert);
+    add_option(file, "ssl-key", ep->tls.key);
+}
+
+struct option_file {
+    int fd;
+    char path[64];
+};
+
+static void option_file_close(struct option_file *file)
+{
+    if (file->fd >= 0)
+        close(file->fd);
+}
+
+static bool write_all(int fd, const char *data, size_t bytes)
+{
+    while (bytes) {
+        ssize_t n = write(fd, data, bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        data += n;
+        bytes -= (size_t)n;
+    }
+    return true;
+}
+
+static enum co_result option_file_make(struct co_call *call, enum co_side side, bool mysql, struct option_file *ret)
+{
+    const struct co_endpoint_config *ep = call->host->endpoint(call->ctx, side);
+    MY_STR_AUTO file = {0};
+    my_str_add(&file, "[client]\n");
+    add_option(&file, "user", ep->user);
+    add_option(&file, "password", call->host->secret(call->ctx, side, CO_SECRET_PASSWORD));
+    if (ep->address && ep->address[0] == '/') {
+        add_option(&file, "socket", ep->address);
+    } else {
+        add_option(&file, "host", ep->address ? ep->address : "127.0.0.1");
+        my_str_addf(&file, "port=%d\nprotocol=tcp\n", ep->port ? ep->port : 3306);
+    }
+    add_tls(&file, ep, mysql);
+    my_str_add(&file, "default-character-set=utf8mb4\nmax-allowed-packet=1G\n");
+    ret->fd = memfd_create("changeover-options", MFD_CLOEXEC);
+    if (ret->fd < 0 || file.overflow || fchmod(ret->fd, 0600) != 0 || !write_all(ret->fd, file.data, file.len))
+        return my_fail(call, CO_NO_EFFECT, CO_E_IO, "", "can't make an option file in memory");
+    snprintf(ret->path, sizeof ret->path, "--defaults-file=/proc/%ld/fd/%d", (long)getpid(), ret->fd);
+    return CO_DONE;
+}
+
+/* ---------------------------------------------------------------- the target made empty */
+
+static enum co_result begin(struct co_call *call, bool *ret_again)
+{
+    MY_SETS_AUTO schemas = {0};
+    MY_SETS_AUTO state = {0};
+    enum co_result r = my_user_schemas(call, call->conn, &schemas);
+    if (r == CO_DONE)
+        r = my_read(call, call->conn, "SELECT value FROM " MY_SCHEMA ".originals WHERE kind='copy'", &state);
+    if (r != CO_DONE)
+        return r;
+    bool ours = my_value(&state, 0, 0) != NULL;
+    const char *replace = call->host->option(call->ctx, "setup.replace_b");
+    bool may_drop = ours || (replace && strcmp(replace, "true") == 0);
+    *ret_again = ours;
+    MY_STR_AUTO names = {0};
+    MY_STR_AUTO sql = {0};
+    if (my_is_mysql(call->conn))
+        my_str_add(&sql, "SET GLOBAL super_read_only=0;");
+    my_str_add(&sql,
+               "REPLACE INTO " MY_SCHEMA
+               ".originals VALUES ('copy','','','started');SET GLOBAL event_scheduler=OFF;SET SESSION foreign_key_checks=0;");
+    for (MYSQL_ROW row; (row = mysql_fetch_row(schemas.set[0]));) {
+        if (strcmp(row[0], MY_PROBE_SCHEMA) != 0)
+            my_str_addf(&names, "%s%s", names.len ? ", " : "", row[0]);
+        my_str_add(&sql, "DROP DATABASE IF EXISTS ");
+        my_str_name(&sql, row[0]);
+        my_str_add(&sql, ";");
+    }
+    if (names.len && !may_drop)
+        return my_fail(
+            call, CO_NO_EFFECT, CO_E_DATA,
+            "Choose an empty server as b; or set setup.replace_b: true, and everything in these databases is deleted.",
+            "the target isn't empty: it has the databases %s", my_cstr(&names));
+    my_str_addf(&sql, "SET SESSION foreign_key_checks=1;%s;", my_word_reset_log(call->conn));
+    if (!my_is_mysql(call->conn))
+        my_str_add(&sql, "SET GLOBAL gtid_slave_pos='';");
+    return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
+}
+
+/* ---------------------------------------------------------------- the pipe */
+
+struct words { /* a command line */
+    const char **argv;
+    size_t count, capacity;
+    bool failed;
+};
+
+static void words_done(struct words *w)
+{
+    free(w->argv);
+}
+
+static void add_word(struct words *w, const char *word)
+{
+    if (w->count + 2 > w->capacity) {
+        size_t capacity = w->capacity ? w->capacity * 2 : 32;
+        const char **grown = realloc(w->argv, capacity * sizeof *grown);
+        if (!grown) {
+            w->failed = true;
+            return;
+        }
+        w->argv = grown;
+        w->capacity = capacity;
+    }
+    w->argv[w->count++] = word;
+    w->argv[w->count] = NULL;
+}
+
+static void add_program(struct co_call *call, struct words *w, const char *option, const char *otherwise)
+{
+    const char *const *argv = call->host->argv_option(call->ctx, -1, option);
+    if (!argv)
+        add_word(w, otherwise);
+    for (; argv && *argv; argv++)
+        add_word(w, *argv);
+}
+
+static bool option_on(struct co_call *call, const char *name)
+{
+    const char *value = call->host->option(call->ctx, name);
+    return value && strcmp(value, "true") == 0;
+}
+
+static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, int64_t bytes)
+{
+    bool mysql = my_is_mysql(call->conn);
+    __attribute__((cleanup(option_file_close))) struct option_file from_file = {.fd = -1}, to_file = {.fd = -1};
+    __attribute__((cleanup(words_done))) struct words from = {0}, to = {0};
+    enum co_side source = call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A;
+    enum co_result r = option_file_make(call, source, mysql, &from_file);
+    if (r == CO_DONE)
+        r = option_file_make(call, call->side, mysql, &to_file);
+    if (r != CO_DONE)
+        return r;
+    add_program(call, &from, "setup.dump_program", default_program(call->conn, true));
+    add_word(&from, from_file.path); /* has to come first */
+    static const char *const both[] = {"--single-transaction", "--quick",        "--routines", "--triggers", "--events",
+                                       "--hex-blob",           "--skip-comments"};
+    for (size_t i = 0; i < sizeof both / sizeof *both; i++)
+        add_word(&from, both[i]);
+    if (mysql) {
+        add_word(&from, "--set-gtid-purged=ON");
+    } else {
+        add_word(&from, "--master-data=1");
+        add_word(&from, "--gtid");
+    }
+    if (option_on(call, "setup.compress"))
+        add_word(&from, "--compress");
+    add_word(&from, "--databases");
+    for (MYSQL_ROW row; (row = mysql_fetch_row(schemas));)
+        add_word(&from, row[0]);
+    add_program(call, &to, "setup.load_program", default_program(call->conn, false));
+    add_word(&to, to_file.path);
+    add_word(&to, "--init-command=SET SESSION sql_log_bin=0, unique_checks=0, foreign_key_checks=0");
+    add_word(&to, "--binary-mode");
+    if (from.failed || to.failed)
+        return my_out_of_memory(call);
+    struct co_command dump = {.size = sizeof dump, .side = CO_SIDE_LOCAL, .argv = from.argv};
+    struct co_command load = {.size = sizeof load, .side = CO_SIDE_LOCAL, .argv = to.argv};
+    int from_status = -1, to_status = -1;
+    r = call->host->pipe(call->ctx, &dump, &load, "copying the data", bytes, call->deadline_ns, &from_status, &to_status, NULL,
+                         call->err);
+    if (r != CO_DONE || (from_status == 0 && to_status == 0))
+        return r;
+    struct co_error said = *call->err;
+    return my_fail(call, CO_EFFECT_UNKNOWN, CO_E_COMMAND, "Run `changeover setup` again: the copy starts over.",
+                   "%s ended with status %d, %s with status %d%s%s", from.argv[0], from_status, to.argv[0], to_status,
+                   said.message[0] ? ": " : "", said.message);
+}
+
+static enum co_result finish(struct co_call *call)
+{
+    MY_SETS_AUTO events = {0};
+    MY_STR_AUTO sql = {0};
+    enum co_result r = my_read(
+        call, call->conn,
+        "SELECT EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER) FROM information_schema.EVENTS WHERE STATUS='ENABLED'",
+        &events);
+    if (r != CO_DONE)
+        return r;
+    my_add_slaveside(call->conn, &sql, events.set[0]); /* as if replication had brought them */
+    my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals VALUES ('copy','','','done');");
+    if (my_is_mysql(call->conn))
+        my_str_add(&sql, "SET GLOBAL super_read_only=1;");
+    return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
+}
+
+enum co_result my_dump_copy(struct co_call *call)
+{
+    if (!call->other)
+        return my_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "the source can't be reached");
+    bool again = false;
+    MY_SETS_AUTO schemas = {0};
+    MY_SETS_AUTO size = {0};
+    __attribute__((cleanup(my_accounts_done))) struct my_accounts accounts = {0};
+    enum co_result r = my_user_schemas(call, call->other, &schemas);
+    if (r == CO_DONE && mysql_num_rows(schemas.set[0]) == 0)
+        return my_fail(call, CO_NO_EFFECT, CO_E_STATE, "", "the source has no databases");
+    if (r == CO_DONE)
+        r = my_read(
+            call, call->other,
+            "SELECT COALESCE(SUM(DATA_LENGTH),0) FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN (" SYSTEM_SCHEMAS ")",
+            &size);
+    if (r == CO_DONE)
+        r = my_accounts_read(call, call->other, &accounts);
+    if (r == CO_DONE)
+        r = begin(call, &again);
+    if (r == CO_DONE)
+        r = stream(call, schemas.set[0], my_int(my_value(&size, 0, 0), -1));
+    if (r == CO_DONE)
+        r = my_accounts_write(call, call->conn, &accounts);
+    return r == CO_DONE ? finish(call) : r;
+}

@@ -1,0 +1,299 @@
+/* follow.c - positions and the link between the two.
+ *
+ * Invariant: a link is RUNNING only when both threads say so, the follower follows this very source, the source has a session
+ * that feeds it, and the follower refuses client writes. Seconds_Behind_Master is never used: it stays 0 while the source is
+ * frozen (tried on MariaDB 10.11).
+ */
+#include "my.h"
+
+#include <stdlib.h>
+
+void my_follow_done(struct my_follow *f)
+{
+    free(f->channel);
+    free(f->host);
+    free(f->user);
+    free(f->source_uuid);
+    free(f->io_error);
+    free(f->sql_error);
+    free(f->io_state);
+    free(f->progress);
+    free(f->filters);
+    free(f->ssl_ca);
+    *f = (struct my_follow){0};
+}
+
+static char *dup_or_empty(const char *text)
+{
+    return strdup(text ? text : "");
+}
+
+static void follow_take(MYSQL_RES *res, MYSQL_ROW row, struct my_follow *f)
+{
+    const char *io = my_column(res, row, "Slave_IO_Running", "Replica_IO_Running");
+    const char *sql = my_column(res, row, "Slave_SQL_Running", "Replica_SQL_Running");
+    f->present = true;
+    f->io_yes = io && strcmp(io, "Yes") == 0;
+    f->io_no = io && strcmp(io, "No") == 0;
+    f->sql_yes = sql && strcmp(sql, "Yes") == 0;
+    f->sql_no = !f->sql_yes;
+    f->channel = dup_or_empty(my_column(res, row, "Connection_name", "Channel_Name"));
+    f->host = dup_or_empty(my_column(res, row, "Master_Host", "Source_Host"));
+    f->user = dup_or_empty(my_column(res, row, "Master_User", "Source_User"));
+    f->port = (unsigned)my_int(my_column(res, row, "Master_Port", "Source_Port"), 0);
+    f->source_id = (uint64_t)my_int(my_column(res, row, "Master_Server_Id", "Source_Server_Id"), 0);
+    f->source_uuid = dup_or_empty(my_column(res, row, "Master_UUID", "Source_UUID"));
+    const char *gtid = my_column(res, row, "Using_Gtid", "Auto_Position");
+    f->gtid = gtid && strcmp(gtid, "No") != 0 && strcmp(gtid, "0") != 0;
+    f->tls = my_truth(my_column(res, row, "Master_SSL_Allowed", "Source_SSL_Allowed"));
+    f->ssl_ca = dup_or_empty(my_column(res, row, "Master_SSL_CA_File", "Source_SSL_CA_File"));
+    f->delay_s = my_int(my_column(res, row, "SQL_Delay", NULL), 0);
+    f->io_errno = (unsigned)my_int(my_column(res, row, "Last_IO_Errno", NULL), 0);
+    f->sql_errno = (unsigned)my_int(my_column(res, row, "Last_SQL_Errno", NULL), 0);
+    f->io_error = dup_or_empty(my_column(res, row, "Last_IO_Error", NULL));
+    f->sql_error = dup_or_empty(my_column(res, row, "Last_SQL_Error", NULL));
+    f->io_state = dup_or_empty(my_column(res, row, "Slave_IO_State", "Replica_IO_State"));
+    f->heartbeats = (uint64_t)my_int(my_column(res, row, "Slave_received_heartbeats", NULL), 0);
+    const char *period = my_column(res, row, "Slave_heartbeat_period", NULL);
+    f->heartbeat_s = period ? strtod(period, NULL) : 0;
+    const char *file = my_column(res, row, "Master_Log_File", "Source_Log_File");
+    const char *pos = my_column(res, row, "Read_Master_Log_Pos", "Read_Source_Log_Pos");
+    MY_STR_AUTO progress = {0};
+    my_str_addf(&progress, "%s:%s", file ? file : "", pos ? pos : "");
+    f->progress = strdup(my_cstr(&progress));
+    MY_STR_AUTO filters = {0};
+    static const char *const names[] = {"Replicate_Do_DB",        "Replicate_Ignore_DB",     "Replicate_Do_Table",
+                                        "Replicate_Ignore_Table", "Replicate_Wild_Do_Table", "Replicate_Wild_Ignore_Table",
+                                        "Replicate_Rewrite_DB"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = my_column(res, row, names[i], NULL);
+        if (value && *value)
+            my_str_addf(&filters, "%s%s=%s", filters.len ? ", " : "", names[i], value);
+    }
+    f->filters = strdup(my_cstr(&filters));
+}
+
+/* With several replications, the one that leads to the other side is ours: by server id where the other side can be asked,
+ * else the default one, else the first. */
+enum co_result my_follow_read(struct co_call *call, struct co_conn *conn, struct my_follow *ret)
+{
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_read(call, conn, my_word_status(conn), &sets);
+    if (r != CO_DONE)
+        return r;
+    const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, conn->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
+    const char *address = peer->peer_address ? peer->peer_address : peer->address;
+    unsigned best = 0, rows = 0, chosen = 0;
+    MYSQL_RES *res = sets.count ? sets.set[0] : NULL;
+    for (MYSQL_ROW row; res && (row = mysql_fetch_row(res)); rows++) {
+        const char *host = my_column(res, row, "Master_Host", "Source_Host");
+        const char *channel = my_column(res, row, "Connection_name", "Channel_Name");
+        if (!host || !*host) /* MySQL keeps a row without a source after some resets */
+            continue;
+        unsigned fit = address && strcmp(host, address) == 0 ? 3 : channel && !*channel ? 2 : 1;
+        if (fit > best) {
+            best = fit;
+            chosen = rows;
+        }
+    }
+    if (!best)
+        return CO_DONE;
+    mysql_data_seek(res, chosen);
+    follow_take(res, mysql_fetch_row(res), ret);
+    ret->others = rows - 1;
+    return ret->channel && ret->host && ret->user && ret->source_uuid && ret->io_error && ret->sql_error && ret->progress &&
+                   ret->filters
+               ? CO_DONE
+               : my_out_of_memory(call);
+}
+
+static enum co_result read_text(struct co_call *call, const char *expression, struct co_text *ret)
+{
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&sql, "SELECT %s", expression);
+    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    const char *text = r == CO_DONE ? my_value(&sets, 0, 0) : NULL;
+    if (r == CO_DONE)
+        call->host->text_set(call->ctx, ret, text ? text : "", text ? strlen(text) : 0);
+    return r;
+}
+
+enum co_result my_position(struct co_call *call, struct co_text *ret)
+{
+    return read_text(call, my_expr_position(call->conn), ret);
+}
+
+enum co_result my_applied(struct co_call *call, struct co_text *ret)
+{
+    return read_text(call, my_expr_applied(call->conn), ret);
+}
+
+static enum co_result broken(struct co_call *call, struct co_link *ret, const char *reason)
+{
+    ret->state = CO_LINK_BROKEN;
+    call->host->text_set(call->ctx, ret->reason, reason, strlen(reason));
+    return CO_DONE;
+}
+
+/* Time since the receiver last moved or heard a heartbeat, as far as this connection has watched. */
+static int64_t silent_ms(struct co_call *call, const struct my_follow *f)
+{
+    struct my_seen_link *seen = &call->conn->seen;
+    int64_t now_ns = call->host->now_ns(call->ctx);
+    if (!seen->progress || seen->heartbeats != f->heartbeats || strcmp(seen->progress, f->progress) != 0) {
+        bool first = !seen->progress;
+        free(seen->progress);
+        seen->progress = strdup(f->progress);
+        seen->heartbeats = f->heartbeats;
+        seen->changed_ns = now_ns;
+        return first ? -1 : 0;
+    }
+    return (now_ns - seen->changed_ns) / 1000000;
+}
+
+static bool threads_broken(const struct my_follow *f, struct my_str *reason)
+{
+    if (f->sql_errno)
+        my_str_addf(reason, "applying stopped with error %u: %s", f->sql_errno, f->sql_error);
+    else if (f->sql_no)
+        my_str_add(reason, "the applier (SQL thread) isn't running");
+    else if (f->io_errno)
+        my_str_addf(reason, "receiving fails with error %u: %s", f->io_errno, f->io_error);
+    else if (f->io_no)
+        my_str_add(reason, "the receiver (IO thread) isn't running");
+    else if (!f->io_yes)
+        my_str_addf(reason, "the receiver isn't connected: %s", f->io_state && *f->io_state ? f->io_state : "connecting");
+    else if (f->delay_s > 0)
+        my_str_addf(reason, "applying is delayed by %lld s on purpose", (long long)f->delay_s);
+    return reason->len > 0;
+}
+
+/* Whether clients can write to the follower. An account that may not read mysql.* judges by read_only alone. */
+static enum co_result takes_writes(struct co_call *call, bool *ret)
+{
+    enum co_presence ro = CO_ABSENT, accounts = CO_ABSENT;
+    enum co_result r = my_read_only_probe(call, &ro);
+    *ret = ro == CO_ABSENT;
+    if (r != CO_DONE || !*ret)
+        return r;
+    struct co_error saved = *call->err;
+    if (my_accounts_probe(call, &accounts) == CO_DONE)
+        *ret = accounts != CO_PRESENT;
+    else
+        *call->err = saved;
+    return CO_DONE;
+}
+
+/* The other end's view: is it the server that is followed, and does it feed us? */
+static enum co_result source_agrees(struct co_call *call, const struct my_follow *f, struct my_str *reason)
+{
+    MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO sql = {0};
+    my_str_addf(&sql,
+                "SELECT @@GLOBAL.server_id, %s, (SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND LIKE "
+                "'Binlog Dump%%')",
+                my_is_mysql(call->other) ? "@@GLOBAL.server_uuid" : "''");
+    enum co_result r = my_read(call, call->other, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    if ((uint64_t)my_int(my_value(&sets, 0, 0), 0) != f->source_id)
+        my_str_addf(reason, "it follows the server with id %llu at %s:%u, the source has id %s",
+                    (unsigned long long)f->source_id, f->host, f->port, my_value(&sets, 0, 0));
+    else if (my_is_mysql(call->other) && *f->source_uuid && strcasecmp(f->source_uuid, my_value(&sets, 0, 1)) != 0)
+        my_str_addf(reason, "it follows the server %s, the source is %s", f->source_uuid, my_value(&sets, 0, 1));
+    else if (my_int(my_value(&sets, 0, 2), 0) == 0)
+        my_str_add(reason, "the source feeds no replica: the follower's connection is dead without its knowing");
+    return CO_DONE;
+}
+
+enum co_result my_link(struct co_call *call, struct co_link *ret)
+{
+    MY_FOLLOW_AUTO f = {0};
+    ret->silent_ms = -1;
+    ret->piled_up_bytes = -1;
+    ret->state = CO_LINK_UNKNOWN;
+    enum co_result r = my_follow_read(call, call->conn, &f);
+    if (r != CO_DONE)
+        return r;
+    if (!f.present) {
+        ret->state = CO_LINK_NONE;
+        call->host->text_add(call->ctx, ret->reason, "this server follows no other");
+        return CO_DONE;
+    }
+    MY_STR_AUTO reason = {0};
+    ret->silent_ms = silent_ms(call, &f);
+    if (threads_broken(&f, &reason))
+        return broken(call, ret, my_cstr(&reason));
+    if (f.heartbeat_s > 0 && ret->silent_ms > 3000 && (double)ret->silent_ms > 4000 * f.heartbeat_s) {
+        my_str_addf(&reason, "nothing was heard from the source for %lld ms (heartbeats come every %.1f s)",
+                    (long long)ret->silent_ms, f.heartbeat_s);
+        return broken(call, ret, my_cstr(&reason));
+    }
+    bool open = false;
+    r = takes_writes(call, &open);
+    if (r != CO_DONE)
+        return r;
+    if (open)
+        return broken(call, ret, "the follower accepts client writes: read_only is off");
+    if (!call->other) {
+        call->host->text_add(call->ctx, ret->reason,
+                             "the source can't be asked; the follower alone can't tell that it is connected");
+        return CO_DONE;
+    }
+    r = source_agrees(call, &f, &reason);
+    if (r != CO_DONE)
+        return r;
+    if (reason.len)
+        return broken(call, ret, my_cstr(&reason));
+    ret->state = CO_LINK_RUNNING;
+    return CO_DONE;
+}
+
+static enum co_result wait_piece(struct co_call *call, const char *position, double seconds, int *ret_state)
+{
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_add(&sql, my_is_mysql(call->conn) ? "SELECT WAIT_FOR_EXECUTED_GTID_SET(" : "SELECT MASTER_GTID_WAIT(");
+    my_str_quote(&sql, position);
+    my_str_addf(&sql, ",%.3f)", seconds);
+    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    const char *value = my_value(&sets, 0, 0);
+    *ret_state = !value ? -2 : strcmp(value, "0") == 0 ? 0 : 1;
+    return CO_DONE;
+}
+
+/* In pieces, since the server's wait goes on when its applier has stopped. */
+enum co_result my_wait_applied(struct co_call *call, const char *position)
+{
+    if (!position || !*position)
+        return my_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "",
+                       "an empty position can't be waited for: it would be reached at once");
+    for (;;) {
+        int64_t left_ms = (call->deadline_ns - call->host->now_ns(call->ctx)) / 1000000 - 20;
+        if (left_ms <= 0)
+            return my_fail(call, CO_NO_EFFECT, CO_E_TIMEOUT,
+                           "Look at the lag: the follower applies slower than the source writes.",
+                           "the follower didn't apply %s in time", position);
+        int state = 0;
+        enum co_result r = wait_piece(call, position, (double)(left_ms < 500 ? left_ms : 500) / 1000, &state);
+        if (r != CO_DONE || state == 0)
+            return r;
+        if (state == -2)
+            return my_fail(call, CO_NO_EFFECT, CO_E_SERVER, "", "the server can't wait for position %s", position);
+        MY_FOLLOW_AUTO f = {0};
+        MY_STR_AUTO reason = {0};
+        r = my_follow_read(call, call->conn, &f);
+        if (r != CO_DONE)
+            return r;
+        if (!f.present || f.sql_errno || f.sql_no)
+            return my_fail(call, CO_NO_EFFECT, CO_E_BROKEN,
+                           "Mend the replication: SHOW REPLICA STATUS on the follower says more.",
+                           "the follower stopped applying: %s",
+                           !f.present                    ? "it follows no other"
+                           : threads_broken(&f, &reason) ? my_cstr(&reason)
+                                                         : "");
+    }
+}

@@ -1,0 +1,331 @@
+/* proof.c - originals, the final position, the evidence that nothing was written since, and a real write.
+ *
+ * Invariant: a position is captured only after the same call has seen that every account but ours is locked, no event is
+ * enabled, nobody is connected, read_only is on, no other server is applied here and no XA transaction is prepared. From then
+ * on only the tool could write, and it writes with sql_log_bin=0: so the GTID position can't move, and if it has, somebody
+ * wrote.
+ */
+#include "my.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static enum co_result note(struct co_call *call, const char *key, const char *value)
+{
+    if (call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, key, value) == 0)
+        return CO_DONE;
+    return my_fail(call, CO_NO_EFFECT, CO_E_IO, "The note may be too long: 64 KiB is the limit.", "can't keep the note %s",
+                   key);
+}
+
+static const char *noted(struct co_call *call, enum co_side side, const char *key)
+{
+    return call->host->note_get(call->ctx, CO_NOTE_RUN, side, key);
+}
+
+static enum co_result note_list(struct co_call *call, const char *key, MYSQL_RES *rows)
+{
+    MY_STR_AUTO list = {0};
+    unsigned columns = mysql_num_fields(rows);
+    for (MYSQL_ROW row; (row = mysql_fetch_row(rows));) {
+        for (unsigned i = 0; i < columns; i++)
+            my_str_addf(&list, "%s%s", i ? " " : "", row[i] ? row[i] : "");
+        my_str_add(&list, "\n");
+    }
+    if (list.overflow)
+        return my_out_of_memory(call);
+    return note(call, key, my_cstr(&list));
+}
+
+static enum co_result note_persisted(struct co_call *call)
+{
+    if (!my_has_persist(call->conn))
+        return CO_DONE;
+    MY_SETS_AUTO sets = {0};
+    enum co_result r =
+        my_read(call, call->conn,
+                "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME='read_only';"
+                "SELECT VARIABLE_VALUE FROM performance_schema.persisted_variables WHERE VARIABLE_NAME='super_read_only'",
+                &sets);
+    if (r == CO_DONE)
+        r = note(call, "persisted_read_only", my_value(&sets, 0, 0) ? my_value(&sets, 0, 0) : "");
+    if (r == CO_DONE)
+        r = note(call, "persisted_super_read_only", my_value(&sets, 1, 0) ? my_value(&sets, 1, 0) : "");
+    return r;
+}
+
+/* What a follower follows, for an undo that makes it follow again. */
+static enum co_result note_follow(struct co_call *call)
+{
+    MY_FOLLOW_AUTO f = {0};
+    MY_STR_AUTO text = {0};
+    enum co_result r = my_follow_read(call, call->conn, &f);
+    if (r != CO_DONE || !f.present)
+        return r;
+    my_str_addf(&text, "%s:%u", f.host, f.port);
+    r = note(call, "followed", my_cstr(&text));
+    if (r == CO_DONE && *f.channel)
+        r = note(call, "channel", f.channel);
+    return r;
+}
+
+static enum co_result note_originals(struct co_call *call)
+{
+    MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO sql = {0};
+    my_str_addf(&sql, "SELECT @@GLOBAL.read_only,%s,@@GLOBAL.event_scheduler;",
+                my_is_mysql(call->conn) ? "@@GLOBAL.super_read_only" : "0");
+    my_str_add(&sql, "SELECT HEX(EVENT_SCHEMA),HEX(EVENT_NAME),HEX(CONCAT(SQL_MODE,'\\n',DEFINER)) FROM "
+                     "information_schema.EVENTS WHERE STATUS='ENABLED';");
+    my_str_add(&sql, "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='account'");
+    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r == CO_DONE)
+        r = note(call, "read_only", my_truth(my_value(&sets, 0, 0)) ? "1" : "0");
+    if (r == CO_DONE)
+        r = note(call, "super_read_only", my_truth(my_value(&sets, 0, 1)) ? "1" : "0");
+    if (r == CO_DONE)
+        r = note(call, "event_scheduler", my_truth(my_value(&sets, 0, 2)) ? "1" : "0");
+    if (r == CO_DONE)
+        r = note_list(call, "events", sets.set[1]);
+    if (r == CO_DONE)
+        r = note_persisted(call);
+    if (r == CO_DONE)
+        r = note_follow(call);
+    enum co_presence accounts = CO_ABSENT;
+    if (r == CO_DONE)
+        r = my_accounts_probe(call, &accounts);
+    /* an old primary that was never opened again is closed already, and an undo leaves it so */
+    if (r == CO_DONE)
+        r = note(call, "closed_before", accounts == CO_PRESENT && my_int(my_value(&sets, 2, 0), 0) > 0 ? "1" : "0");
+    return r;
+}
+
+enum co_result my_prepare(struct co_call *call)
+{
+    if (!call->conn->unlogged)
+        return my_exec(call, call->conn, "", NULL); /* says what is missing */
+    /* the first connection of a run notes; later ones may see what the run itself has done */
+    if (!noted(call, call->side, "prepared")) {
+        enum co_result r = note_originals(call);
+        if (r == CO_DONE)
+            r = note(call, "prepared", "1");
+        if (r != CO_DONE)
+            return r;
+    }
+    MY_CLOSED_AUTO closed = {0};
+    enum co_result r = my_closed_look(call, &closed); /* warms the server's caches; fails now for lack of rights */
+    enum co_presence sessions;
+    return r == CO_DONE ? my_sessions_probe(call, &sessions) : r;
+}
+
+/* One look at what a proof compares. */
+struct evidence {
+    struct my_sets sets; /* owns the texts */
+    const char *position, *started, *file, *offset;
+    int64_t prepared_xa;
+};
+
+static void evidence_done(struct evidence *e)
+{
+    my_sets_done(&e->sets);
+}
+
+static enum co_result evidence_read(struct co_call *call, struct evidence *e)
+{
+    MY_STR_AUTO sql = {0};
+    my_str_addf(&sql, "SELECT %s,%s;%s;XA RECOVER", my_expr_position(call->conn), my_expr_started(call->conn),
+                my_word_log_status(call->conn));
+    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &e->sets);
+    if (r != CO_DONE)
+        return r;
+    e->position = my_value(&e->sets, 0, 0);
+    e->started = my_value(&e->sets, 0, 1);
+    e->file = my_value(&e->sets, 1, 0);
+    e->offset = my_value(&e->sets, 1, 1);
+    e->prepared_xa = e->sets.count > 2 ? (int64_t)mysql_num_rows(e->sets.set[2]) : -1;
+    return CO_DONE;
+}
+
+static enum co_result not_closed(struct co_call *call, const struct my_closed *closed, const char *what)
+{
+    return my_fail(call, CO_NO_EFFECT, CO_E_STATE,
+                   "Somebody or something is still able to write there; see SHOW PROCESSLIST and mysql.user.", "%s: %s", what,
+                   closed->names && *closed->names ? closed->names : "a replication applies here");
+}
+
+enum co_result my_capture(struct co_call *call, struct co_text *ret)
+{
+    MY_CLOSED_AUTO closed = {0};
+    enum co_result r = my_closed_look(call, &closed);
+    if (r != CO_DONE)
+        return r;
+    if (!my_closed_holds(call, &closed) || closed.appliers != 0)
+        return not_closed(call, &closed, "the fence doesn't hold");
+    __attribute__((cleanup(evidence_done))) struct evidence e = {0};
+    r = evidence_read(call, &e);
+    if (r != CO_DONE)
+        return r;
+    if (e.prepared_xa != 0)
+        return my_fail(call, CO_NO_EFFECT, CO_E_STATE, "Commit or roll them back: XA RECOVER lists them.",
+                       "%lld XA transactions are prepared: they could be committed later", (long long)e.prepared_xa);
+    if (!e.position || !*e.position)
+        return my_fail(call, CO_NO_EFFECT, CO_E_STATE, "The binary log must be on and in use (log_bin, gtid_mode).",
+                       "the source's GTID position is empty: a follower would seem to have reached it");
+    r = note(call, "capture_started", e.started ? e.started : "");
+    if (r == CO_DONE)
+        r = note(call, "capture_file", e.file ? e.file : "");
+    if (r == CO_DONE)
+        r = note(call, "capture_offset", e.offset ? e.offset : "");
+    if (r == CO_DONE)
+        call->host->text_set(call->ctx, ret, e.position, strlen(e.position));
+    return r;
+}
+
+static enum co_result proof_source(struct co_call *call, const char *position)
+{
+    __attribute__((cleanup(evidence_done))) struct evidence e = {0};
+    MY_CLOSED_AUTO closed = {0};
+    enum co_result r = evidence_read(call, &e);
+    if (r == CO_DONE)
+        r = my_closed_look(call, &closed);
+    if (r != CO_DONE)
+        return r;
+    const char *started = noted(call, call->side, "capture_started"), *file = noted(call, call->side, "capture_file");
+    const char *offset = noted(call, call->side, "capture_offset");
+    if (!started || !e.started || strcmp(started, e.started) != 0)
+        return my_fail(call, CO_NO_EFFECT, CO_E_MISMATCH,
+                       "Its last transactions may be gone: compare its position with the follower's.",
+                       "the source was restarted since the position was captured (started %s, then %s)",
+                       e.started ? e.started : "?", started ? started : "?");
+    if (my_pos_compare(e.position, position) != CO_ORDER_EQUAL)
+        return my_fail(call, CO_NO_EFFECT, CO_E_DATA, "Somebody wrote past the fence: look into the binary log for who.",
+                       "the source's position moved since the capture: %s, then %s", e.position ? e.position : "", position);
+    if (!file || !e.file || strcmp(file, e.file) != 0 || !offset || !e.offset || strcmp(offset, e.offset) != 0)
+        return my_fail(call, CO_NO_EFFECT, CO_E_DATA, "Something was written to the binary log past the fence.",
+                       "the source's binary log moved since the capture: %s:%s, then %s:%s", e.file ? e.file : "",
+                       e.offset ? e.offset : "", file ? file : "", offset ? offset : "");
+    return my_closed_holds(call, &closed) ? CO_DONE : not_closed(call, &closed, "the fence doesn't hold any more");
+}
+
+/* The target has exactly the source's history and nothing of its own. */
+static enum co_result proof_position(struct co_call *call, const char *position)
+{
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&sql, "SELECT %s,%s,%s", my_expr_applied(call->conn), my_expr_position(call->conn),
+                my_is_mysql(call->conn) ? "1" : "@@GLOBAL.log_slave_updates AND @@GLOBAL.log_bin");
+    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    const char *applied = my_value(&sets, 0, 0), *own = my_value(&sets, 0, 1);
+    enum co_order order = my_pos_compare(applied ? applied : "", position);
+    if (order != CO_ORDER_EQUAL && order != CO_ORDER_AHEAD)
+        return my_fail(call, CO_NO_EFFECT, CO_E_DATA, "", "the target has applied %s, not %s", applied ? applied : "nothing",
+                       position);
+    bool same =
+        my_is_mysql(call->conn) ? order == CO_ORDER_EQUAL : !my_truth(my_value(&sets, 0, 2)) || my_pos_equal_in(own, position);
+    if (!same)
+        return my_fail(call, CO_NO_EFFECT, CO_E_DATA,
+                       "Find the transactions that were made on the target itself, and what made them.",
+                       "the target has transactions that the source hasn't: %s, not %s", own ? own : "", position);
+    return CO_DONE;
+}
+
+static enum co_result proof_target(struct co_call *call, const char *position)
+{
+    MY_CLOSED_AUTO closed = {0};
+    MY_FOLLOW_AUTO f = {0};
+    enum co_result r = my_closed_look(call, &closed);
+    if (r != CO_DONE)
+        return r;
+    if (!my_closed_holds(call, &closed))
+        return not_closed(call, &closed, "the target isn't closed");
+    r = my_follow_read(call, call->conn, &f);
+    if (r != CO_DONE)
+        return r;
+    if (f.present && (f.sql_errno || f.others))
+        return my_fail(call, CO_NO_EFFECT, CO_E_BROKEN, "", "the target's replication isn't sound: %s",
+                       f.sql_errno ? f.sql_error : "it follows a third server too");
+    r = proof_position(call, position);
+    if (r != CO_DONE)
+        return r;
+    MY_SETS_AUTO sets = {0};
+    r = my_read(call, call->conn, "SELECT value FROM " MY_SCHEMA ".originals WHERE kind='lineage' AND a='' AND b=''", &sets);
+    const char *expected = call->host->note_get(call->ctx, CO_NOTE_PAIR, CO_SIDE_A, "lineage");
+    if (r == CO_DONE && expected && my_value(&sets, 0, 0) && strcmp(expected, my_value(&sets, 0, 0)) != 0)
+        return my_fail(call, CO_NO_EFFECT, CO_E_MISMATCH, "", "the target is of another lineage: %s, not %s",
+                       my_value(&sets, 0, 0), expected);
+    return r;
+}
+
+enum co_result my_proof(struct co_call *call, const char *position)
+{
+    if (!position || !*position)
+        return my_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "", "nothing can be proven about an empty position");
+    return call->role == CO_SOURCE ? proof_source(call, position) : proof_target(call, position);
+}
+
+/* ---------------------------------------------------------------- a real write */
+
+static enum co_result probe_insert(struct co_call *call, struct co_conn *conn, bool make)
+{
+    MY_SETS_AUTO limits = {0};
+    enum co_result r = my_read(call, conn, "SET SESSION lock_wait_timeout=2, innodb_lock_wait_timeout=2", &limits);
+    if (r != CO_DONE)
+        return r;
+    if (make) {
+        MY_SETS_AUTO made = {0};
+        r = my_read(call, conn,
+                    "CREATE DATABASE IF NOT EXISTS " MY_PROBE_SCHEMA ";CREATE TABLE IF NOT EXISTS " MY_PROBE_SCHEMA
+                    ".probe (id INT NOT NULL PRIMARY KEY, what VARCHAR(64) NOT NULL, at TIMESTAMP NOT NULL) ENGINE=InnoDB",
+                    &made);
+        if (r != CO_DONE)
+            return r;
+    }
+    MY_SETS_AUTO sets = {0};
+    r = my_read(call, conn,
+                "INSERT INTO " MY_PROBE_SCHEMA ".probe VALUES (1,UUID(),NOW()) ON DUPLICATE KEY UPDATE what=UUID(), at=NOW()",
+                &sets);
+    if (r == CO_DONE)
+        return r;
+    if (conn->dead && call->err->code != CO_E_UNREACHABLE)
+        return CO_EFFECT_UNKNOWN;
+    if (sets.error == 1146 || sets.error == 1049)
+        return my_fail(call, CO_NO_EFFECT, CO_E_STATE, "Run `changeover setup`: it makes the table on the primary.",
+                       "the probe's table " MY_PROBE_SCHEMA ".probe isn't there");
+    return r;
+}
+
+/* Without a probe account, the tool's own: it gets past what keeps clients out, so that is looked at first. */
+static enum co_result probe_own(struct co_call *call)
+{
+    MY_CLOSED_AUTO closed = {0};
+    enum co_result r = my_closed_look(call, &closed);
+    if (r != CO_DONE)
+        return r;
+    if (closed.read_only || closed.unlocked == 0)
+        return my_fail(call, CO_NO_EFFECT, CO_E_REFUSED, "", "clients are refused: %s",
+                       closed.read_only ? "read_only is on" : "every account is locked");
+    const struct co_endpoint_config *ep = call->host->endpoint(call->ctx, call->side);
+    struct co_conn *conn = NULL;
+    r = my_login(call, ep->user, call->host->secret(call->ctx, call->side, CO_SECRET_PASSWORD), &conn);
+    if (r != CO_DONE)
+        return r;
+    r = probe_insert(call, conn, true);
+    my_disconnect(conn);
+    return r;
+}
+
+enum co_result my_probe_write(struct co_call *call)
+{
+    const char *user = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
+    if (!user)
+        return probe_own(call);
+    struct co_conn *conn = NULL;
+    enum co_result r = my_login(call, user, call->host->secret(call->ctx, call->side, CO_SECRET_PROBE), &conn);
+    if (r != CO_DONE)
+        return r;
+    r = probe_insert(call, conn, false);
+    my_disconnect(conn);
+    return r;
+}

@@ -1,0 +1,48 @@
+/* setup.h - the setup steps' functions, for the table in steps.c. */
+#ifndef MY_SETUP_H
+#define MY_SETUP_H
+
+#include "my.h"
+
+#define SETUP_STEP(name)                                                                                                       \
+    enum co_result my_setup_##name##_describe(struct co_call *call, struct co_text *ret);                                      \
+    enum co_result my_setup_##name##_probe(struct co_call *call, enum co_presence *ret);                                       \
+    enum co_result my_setup_##name##_apply(struct co_call *call);                                                              \
+    enum co_result my_setup_##name##_revert(struct co_call *call)
+
+SETUP_STEP(schema);
+SETUP_STEP(user);
+SETUP_STEP(table);
+SETUP_STEP(closed);
+SETUP_STEP(copy);
+SETUP_STEP(follow);
+
+bool my_setup_user_wanted(struct co_call *call);
+bool my_setup_copy_wanted(struct co_call *call);
+bool my_setup_lock_wanted(struct co_call *call);
+
+/* accounts.c: carried from the source to the target by statements, since the target keeps its own */
+struct my_accounts {
+    struct my_str create, grants; /* statements, each ended by a NUL */
+    unsigned count;
+};
+void my_accounts_done(struct my_accounts *accounts);
+enum co_result my_accounts_read(struct co_call *call, struct co_conn *from, struct my_accounts *ret);
+enum co_result my_accounts_write(struct co_call *call, struct co_conn *to, const struct my_accounts *accounts);
+
+/* dump.c */
+enum co_result my_dump_copy(struct co_call *call);
+void my_dump_describe(struct co_call *call, struct co_text *ret);
+/* CREATE DATABASE list of the source: quoted names, separated */
+enum co_result my_user_schemas(struct co_call *call, struct co_conn *conn, struct my_sets *ret);
+
+/* steps.c */
+enum co_result my_detach_stop(struct co_call *call);
+void my_stop_sql(const struct co_conn *conn, const char *channel, struct my_str *sql);
+void my_add_channel(const struct co_conn *conn, const char *channel, struct my_str *sql);
+/* closed.c: ALTER EVENT ... ENABLE for rows of schema, name, "<sql_mode>\n<definer>" */
+void my_add_enable(struct my_str *sql, MYSQL_RES *rows);
+/* the same, leaving them as a replica has them */
+void my_add_slaveside(const struct co_conn *conn, struct my_str *sql, MYSQL_RES *rows);
+
+#endif

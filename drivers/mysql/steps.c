@@ -1,0 +1,447 @@
+/* steps.c - the table of everything the module changes on a server, in the order it is applied, and the steps of cutover,
+ * reverse and detach. Setup's are in setup.c.
+ *
+ * Invariant: each apply and revert is one guarded packet (my_change, my_write) that may be repeated; each probe asks the
+ * server.
+ */
+#include "my.h"
+#include "setup.h"
+
+#include <stdlib.h>
+
+static enum co_result say(struct co_call *call, struct co_text *ret, const char *text)
+{
+    call->host->text_set(call->ctx, ret, text, strlen(text));
+    return CO_DONE;
+}
+
+static bool mysql_or_unknown(const struct co_call *call)
+{
+    return call->conn && my_is_mysql(call->conn);
+}
+
+/* ---------------------------------------------------------------- fence and closure: descriptions */
+
+static enum co_result accounts_describe(struct co_call *call, struct co_text *ret)
+{
+    call->host->text_set(call->ctx, ret, "", 0);
+    call->host->text_add(call->ctx, ret, "SET SESSION sql_log_bin=0\nINSERT IGNORE INTO " MY_SCHEMA ".originals ...\n");
+    call->host->text_add(call->ctx, ret, "ALTER USER <every unlocked account but %s and %s> ACCOUNT LOCK",
+                         call->conn ? call->conn->account_user : "the tool's",
+                         call->host->secret_user(call->ctx, CO_SECRET_REPLICATION)
+                             ? call->host->secret_user(call->ctx, CO_SECRET_REPLICATION)
+                             : "replication's");
+    return CO_DONE;
+}
+
+static enum co_result events_describe(struct co_call *call, struct co_text *ret)
+{
+    return say(call, ret,
+               "SET SESSION sql_log_bin=0\nINSERT IGNORE INTO " MY_SCHEMA ".originals ...\nSET GLOBAL event_scheduler=OFF\n"
+               "ALTER DEFINER=<its definer> EVENT <every enabled event> DISABLE");
+}
+
+static enum co_result read_only_describe(struct co_call *call, struct co_text *ret)
+{
+    if (!mysql_or_unknown(call))
+        return say(call, ret, "SET GLOBAL read_only=1");
+    return say(call, ret,
+               my_has_persist(call->conn) ? "SET PERSIST super_read_only=1\nSET PERSIST read_only=1"
+                                          : "SET GLOBAL super_read_only=1");
+}
+
+static enum co_result sessions_describe(struct co_call *call, struct co_text *ret)
+{
+    return say(call, ret, "KILL <every session that is neither ours nor replication's nor the server's>");
+}
+
+/* ---------------------------------------------------------------- promote */
+
+static enum co_result following_none(struct co_call *call, enum co_presence *ret)
+{
+    MY_FOLLOW_AUTO f = {0};
+    enum co_result r = my_follow_read(call, call->conn, &f);
+    if (r == CO_DONE)
+        *ret = f.present ? CO_ABSENT : CO_PRESENT;
+    return r;
+}
+
+/* "STOP SLAVE" with the connection's or channel's name where it has one. */
+void my_add_channel(const struct co_conn *conn, const char *channel, struct my_str *sql)
+{
+    if (!channel || !*channel)
+        return;
+    if (my_is_mysql(conn))
+        my_str_add(sql, " FOR CHANNEL");
+    my_str_add(sql, " ");
+    my_str_quote(sql, channel);
+}
+
+void my_stop_sql(const struct co_conn *conn, const char *channel, struct my_str *sql)
+{
+    const char *word = my_word_replica(conn);
+    bool named = channel && *channel && !my_is_mysql(conn);
+    my_str_addf(sql, "STOP %s", word);
+    my_add_channel(conn, channel, sql);
+    my_str_addf(sql, ";RESET %s", word);
+    if (named)
+        my_add_channel(conn, channel, sql);
+    my_str_add(sql, " ALL");
+    if (!named)
+        my_add_channel(conn, channel, sql);
+    my_str_add(sql, ";");
+}
+
+static enum co_result promote_describe(struct co_call *call, struct co_text *ret)
+{
+    const char *word = call->conn ? my_word_replica(call->conn) : "REPLICA";
+    call->host->text_set(call->ctx, ret, "", 0);
+    call->host->text_add(call->ctx, ret, "STOP %s\nRESET %s ALL", word, word);
+    return CO_DONE;
+}
+
+static enum co_result promote_apply(struct co_call *call)
+{
+    MY_FOLLOW_AUTO f = {0};
+    MY_STR_AUTO sql = {0};
+    enum co_result r = my_follow_read(call, call->conn, &f);
+    if (r != CO_DONE || !f.present)
+        return r;
+    my_stop_sql(call->conn, f.channel, &sql);
+    return my_change(call, call->conn, my_cstr(&sql), NULL);
+}
+
+static enum co_result follow_apply(struct co_call *call);
+
+/* ---------------------------------------------------------------- open */
+
+static enum co_result open_describe(struct co_call *call, struct co_text *ret)
+{
+    if (!mysql_or_unknown(call))
+        return say(call, ret, "ALTER USER <every account that was locked> ACCOUNT UNLOCK\nSET GLOBAL read_only=0");
+    return say(call, ret,
+               my_has_persist(call->conn)
+                   ? "SET PERSIST super_read_only=0\nALTER USER <every account that was locked> ACCOUNT UNLOCK\n"
+                     "SET PERSIST read_only=0"
+                   : "SET GLOBAL super_read_only=0\nALTER USER <every account that was locked> ACCOUNT UNLOCK\n"
+                     "SET GLOBAL read_only=0");
+}
+
+static enum co_result open_probe(struct co_call *call, enum co_presence *ret)
+{
+    enum co_presence ro = CO_PRESENT;
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_read_only_probe(call, &ro);
+    if (r == CO_DONE)
+        r = my_read(call, call->conn, "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='account'", &sets);
+    if (r == CO_DONE) {
+        bool locked = my_int(my_value(&sets, 0, 0), 0) > 0;
+        *ret = ro == CO_ABSENT && !locked ? CO_PRESENT : ro == CO_PRESENT && locked ? CO_ABSENT : CO_PARTIAL;
+    }
+    return r;
+}
+
+static enum co_result open_apply(struct co_call *call)
+{
+    MY_STR_AUTO sql = {0};
+    unsigned statements = 0;
+    call->conn->floor_id = 0;
+    bool persist = my_has_persist(call->conn);
+    if (my_is_mysql(call->conn)) /* it refuses ALTER USER too */
+        my_str_add(&sql, persist ? "SET PERSIST super_read_only=0;" : "SET GLOBAL super_read_only=0;");
+    enum co_result r = my_accounts_unlock_sql(call, &sql, &statements);
+    my_str_add(&sql, persist ? "SET PERSIST read_only=0;" : "SET GLOBAL read_only=0;");
+    if (r != CO_DONE || sql.overflow)
+        return r != CO_DONE ? r : my_out_of_memory(call);
+    return my_change(call, call->conn, my_cstr(&sql), NULL);
+}
+
+static int unhex(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The next hex word of the note as text; *at moves behind it. */
+static char *hex_word(const char **at)
+{
+    size_t len = strspn(*at, "0123456789ABCDEFabcdef");
+    char *text = malloc(len / 2 + 1);
+    if (!text)
+        return NULL;
+    for (size_t i = 0; i + 1 < len; i += 2)
+        text[i / 2] = (char)(unhex((*at)[i]) << 4 | unhex((*at)[i + 1]));
+    text[len / 2] = 0;
+    *at += len;
+    if (**at == ' ')
+        (*at)++;
+    return text;
+}
+
+/* fn for every event that ran on the source, from its note. */
+static enum co_result
+each_source_event(struct co_call *call,
+                  enum co_result (*fn)(struct co_call *, const char *, const char *, const char *, void *), void *arg)
+{
+    enum co_side source = call->run ? call->run->source : CO_SIDE_A;
+    const char *at = call->host->note_get(call->ctx, CO_NOTE_RUN, source, "events");
+    enum co_result r = CO_DONE;
+    while (at && *at && r == CO_DONE) {
+        char *schema = hex_word(&at), *name = hex_word(&at), *value = hex_word(&at);
+        r = schema && name && value ? fn(call, schema, name, value, arg) : my_out_of_memory(call);
+        free(schema);
+        free(name);
+        free(value);
+        at += strspn(at, "\n");
+    }
+    return r;
+}
+
+static enum co_result in_list(struct co_call *call, const char *schema, const char *name, const char *value, void *arg)
+{
+    (void)call;
+    (void)value;
+    struct my_str *sql = arg;
+    my_str_add(sql, sql->len ? ",(" : "(");
+    my_str_quote(sql, schema);
+    my_str_add(sql, ",");
+    my_str_quote(sql, name);
+    my_str_add(sql, ")");
+    return CO_DONE;
+}
+
+static bool scheduler_wanted(struct co_call *call)
+{
+    enum co_side source = call->run ? call->run->source : CO_SIDE_A;
+    const char *on = call->host->note_get(call->ctx, CO_NOTE_RUN, source, "event_scheduler");
+    return on && strcmp(on, "1") == 0;
+}
+
+static enum co_result open_events_describe(struct co_call *call, struct co_text *ret)
+{
+    return say(call, ret,
+               "SET SESSION sql_log_bin=0\nALTER DEFINER=<its definer> EVENT <every event that was enabled on the old primary> "
+               "ENABLE\n"
+               "SET GLOBAL event_scheduler=<as on the old primary>");
+}
+
+static enum co_result disabled_events(struct co_call *call, struct my_sets *sets)
+{
+    MY_STR_AUTO list = {0};
+    MY_STR_AUTO sql = {0};
+    enum co_result r = each_source_event(call, in_list, &list);
+    my_str_add(&sql, "SELECT @@GLOBAL.event_scheduler;SELECT EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER) FROM "
+                     "information_schema.EVENTS "
+                     "WHERE STATUS<>'ENABLED' AND (EVENT_SCHEMA,EVENT_NAME) IN (");
+    my_str_add(&sql, list.len ? my_cstr(&list) : "('','')");
+    my_str_add(&sql, ");SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler')");
+    if (r != CO_DONE || sql.overflow || list.overflow)
+        return r != CO_DONE ? r : my_out_of_memory(call);
+    return my_read(call, call->conn, my_cstr(&sql), sets);
+}
+
+static enum co_result open_events_probe(struct co_call *call, enum co_presence *ret)
+{
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = disabled_events(call, &sets);
+    if (r == CO_DONE) {
+        bool scheduler = my_truth(my_value(&sets, 0, 0)) || !scheduler_wanted(call);
+        bool rows = my_int(my_value(&sets, 2, 0), 0) > 0;
+        *ret = mysql_num_rows(sets.set[1]) == 0 && scheduler && !rows ? CO_PRESENT : CO_ABSENT;
+    }
+    return r;
+}
+
+static enum co_result open_events_apply(struct co_call *call)
+{
+    MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO sql = {0};
+    enum co_result r = disabled_events(call, &sets);
+    if (r != CO_DONE)
+        return r;
+    my_add_enable(&sql, sets.set[1]);
+    if (scheduler_wanted(call) && !my_truth(my_value(&sets, 0, 0)))
+        my_str_add(&sql, "SET GLOBAL event_scheduler=ON;");
+    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler');");
+    return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
+}
+
+/* ---------------------------------------------------------------- reverse: the old primary follows the new one */
+
+static enum co_result follow_describe(struct co_call *call, struct co_text *ret)
+{
+    MY_STR_AUTO sql = {0};
+    enum co_result r = my_follow_sql(call, call->conn, &sql, true);
+    if (r != CO_DONE)
+        return r;
+    return say(call, ret, my_cstr(&sql));
+}
+
+static enum co_result follow_probe(struct co_call *call, enum co_presence *ret)
+{
+    MY_FOLLOW_AUTO f = {0};
+    enum co_result r = my_follow_read(call, call->conn, &f);
+    if (r != CO_DONE)
+        return r;
+    const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
+    const char *address = peer->peer_address ? peer->peer_address : peer->address;
+    bool right = f.present && address && strcmp(f.host, address) == 0;
+    *ret = !f.present ? CO_ABSENT : right && !f.io_no && f.sql_yes ? CO_PRESENT : CO_PARTIAL;
+    return CO_DONE;
+}
+
+/* The position that it follows from is its own: it has everything up to there, and the other side has nothing else. */
+static enum co_result follow_apply(struct co_call *call)
+{
+    MY_FOLLOW_AUTO f = {0};
+    MY_STR_AUTO sql = {0};
+    enum co_result r = my_follow_read(call, call->conn, &f);
+    if (r != CO_DONE)
+        return r;
+    if (f.present)
+        my_str_addf(&sql, "STOP %s;", my_word_replica(call->conn));
+    if (!my_is_mysql(call->conn) && !f.present && call->role == CO_SOURCE)
+        my_str_add(
+            &sql,
+            "SET GLOBAL gtid_slave_pos=@@GLOBAL.gtid_binlog_pos;"); /* what MASTER_DEMOTE_TO_SLAVE does, for all versions */
+    r = my_follow_sql(call, call->conn, &sql, false);
+    return r == CO_DONE ? my_change(call, call->conn, my_cstr(&sql), NULL) : r;
+}
+
+static enum co_result read_only_keep(struct co_call *call)
+{
+    return my_read_only_set(call);
+}
+
+/* ---------------------------------------------------------------- detach */
+
+static enum co_result detach_follow_describe(struct co_call *call, struct co_text *ret)
+{
+    return promote_describe(call, ret);
+}
+
+static enum co_result ours_describe(struct co_call *call, struct co_text *ret)
+{
+    call->host->text_set(call->ctx, ret, "", 0);
+    if (call->role == CO_SOURCE) {
+        const char *user = call->host->note_get(call->ctx, CO_NOTE_PAIR, CO_SIDE_A, "replication_user");
+        if (user)
+            call->host->text_add(call->ctx, ret, "DROP USER IF EXISTS '%s'@'%%'\n", user);
+        call->host->text_add(call->ctx, ret, "DROP DATABASE IF EXISTS " MY_PROBE_SCHEMA "\nDROP DATABASE IF EXISTS " MY_SCHEMA);
+    } else {
+        call->host->text_add(call->ctx, ret,
+                             "-- the old server stays closed; its locked accounts stay listed in " MY_SCHEMA ".originals");
+    }
+    return CO_DONE;
+}
+
+/* "present" is the state that the step is to reach: nothing of ours is left */
+static enum co_result ours_gone(struct co_call *call, enum co_presence *ret)
+{
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_read(
+        call, call->conn,
+        "SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME IN ('" MY_SCHEMA "','" MY_PROBE_SCHEMA "')", &sets);
+    if (r == CO_DONE)
+        *ret = my_int(my_value(&sets, 0, 0), 0) == 0 ? CO_PRESENT : CO_ABSENT;
+    return r;
+}
+
+static enum co_result ours_drop(struct co_call *call)
+{
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_read(call, call->conn, "SELECT token FROM " MY_SCHEMA ".marker WHERE id=1", &sets);
+    if (r != CO_DONE && sets.error != 1146 && sets.error != 1049)
+        return r;
+    const char *token = my_value(&sets, 0, 0), *mine = call->run ? call->run->token : "";
+    if (token && *token && strcmp(token, mine) != 0)
+        return my_fail(call, CO_NO_EFFECT, CO_E_CONFLICT, "End that run first: `changeover status` names it.",
+                       "run %s is under way on this server", token);
+    MY_STR_AUTO sql = {0};
+    const char *user = call->host->note_get(call->ctx, CO_NOTE_PAIR, CO_SIDE_A, "replication_user");
+    if (user) { /* part of the server's history, as its creation was */
+        my_str_add(&sql, "SET SESSION sql_log_bin=1;DROP USER IF EXISTS ");
+        my_str_account(&sql, user, "%");
+        my_str_add(&sql, ";");
+    }
+    my_str_add(&sql, "SET SESSION sql_log_bin=1;DROP DATABASE IF EXISTS " MY_PROBE_SCHEMA
+                     ";SET SESSION sql_log_bin=0;DROP DATABASE IF EXISTS " MY_SCHEMA);
+    r = my_exec(call, call->conn, my_cstr(&sql), NULL);
+    if (r != CO_DONE && !call->conn->dead) {
+        struct co_error saved = *call->err;
+        MY_SETS_AUTO off = {0};
+        my_read(call, call->conn, "SET SESSION sql_log_bin=0", &off);
+        *call->err = saved;
+    }
+    return r;
+}
+
+/* ---------------------------------------------------------------- the table */
+
+#define STEP(NAME, TITLE, PHASE, ROLE, FLAGS, WANTED, DESCRIBE, PROBE, APPLY, REVERT)                                          \
+    {                                                                                                                          \
+        sizeof(struct co_step), NAME, TITLE, PHASE, ROLE, FLAGS, WANTED, DESCRIBE, PROBE, APPLY, REVERT                        \
+    }
+
+const struct co_step my_steps[] = {
+    /* setup */
+    STEP("setup.schema_source", "make the tool's own schema on the source", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS, NULL,
+         my_setup_schema_describe, my_setup_schema_probe, my_setup_schema_apply, my_setup_schema_revert),
+    STEP("setup.replication_user", "make the replication account", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS,
+         my_setup_user_wanted, my_setup_user_describe, my_setup_user_probe, my_setup_user_apply, my_setup_user_revert),
+    STEP("setup.probe_table", "make the table for real test writes", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS, NULL,
+         my_setup_table_describe, my_setup_table_probe, my_setup_table_apply, my_setup_table_revert),
+    STEP("setup.schema_target", "make the tool's own schema on the target", CO_PHASE_SETUP, CO_TARGET, CO_STEP_KEEPS, NULL,
+         my_setup_schema_describe, my_setup_schema_probe, my_setup_schema_apply, my_setup_schema_revert),
+    STEP("setup.read_only", "refuse client writes on the target", CO_PHASE_SETUP, CO_TARGET, 0, NULL, my_setup_closed_describe,
+         my_setup_closed_probe, my_setup_closed_apply, my_setup_closed_revert),
+    STEP("setup.copy", "copy the data", CO_PHASE_SETUP, CO_TARGET, CO_STEP_SLOW | CO_STEP_BOTH | CO_STEP_KEEPS,
+         my_setup_copy_wanted, my_setup_copy_describe, my_setup_copy_probe, my_setup_copy_apply, my_setup_copy_revert),
+    STEP("setup.follow", "follow the source", CO_PHASE_SETUP, CO_TARGET, CO_STEP_BOTH, NULL, my_setup_follow_describe,
+         my_setup_follow_probe, my_setup_follow_apply, promote_apply),
+    STEP("setup.lock_accounts", "lock the target's accounts, since its read_only wouldn't outlive a restart", CO_PHASE_SETUP,
+         CO_TARGET, 0, my_setup_lock_wanted, accounts_describe, my_accounts_probe, my_accounts_lock, my_accounts_unlock),
+
+    /* warm_up: the target is closed for good */
+    STEP("warm_up.target_accounts", "lock every account of the target", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, accounts_describe,
+         my_accounts_probe, my_accounts_lock, my_accounts_unlock),
+    STEP("warm_up.target_events", "disable the target's events", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, events_describe,
+         my_events_probe, my_events_disable, my_events_restore),
+    STEP("warm_up.target_read_only", "make the target refuse writes", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, read_only_describe,
+         my_read_only_probe, my_read_only_set, my_read_only_restore),
+    STEP("warm_up.target_sessions", "end the target's client sessions", CO_PHASE_WARM_UP, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL,
+         sessions_describe, my_sessions_probe, my_sessions_end_all, NULL),
+
+    /* fence */
+    STEP("fence.accounts", "lock every account of the source", CO_PHASE_FENCE, CO_SOURCE, 0, NULL, accounts_describe,
+         my_accounts_probe, my_accounts_lock, my_accounts_unlock),
+    STEP("fence.events", "disable the source's events", CO_PHASE_FENCE, CO_SOURCE, 0, NULL, events_describe, my_events_probe,
+         my_events_disable, my_events_restore),
+    STEP("fence.read_only", "make the source refuse writes", CO_PHASE_FENCE, CO_SOURCE, 0, NULL, read_only_describe,
+         my_read_only_probe, my_read_only_set, my_read_only_restore),
+    STEP("fence.sessions", "end sessions with nothing in flight", CO_PHASE_FENCE, CO_SOURCE, CO_STEP_NO_WAY_BACK, NULL,
+         sessions_describe, my_sessions_probe, my_sessions_end_idle, NULL),
+
+    STEP("promote.stop_following", "stop following the source", CO_PHASE_PROMOTE, CO_TARGET, 0, NULL, promote_describe,
+         following_none, promote_apply, follow_apply),
+
+    STEP("open.writes", "unlock accounts and accept writes", CO_PHASE_OPEN, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL, open_describe,
+         open_probe, open_apply, NULL),
+    STEP("open.events", "enable the events that ran on the old primary", CO_PHASE_OPEN, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL,
+         open_events_describe, open_events_probe, open_events_apply, NULL),
+
+    STEP("reverse.read_only", "keep the old primary read-only", CO_PHASE_REVERSE, CO_SOURCE, CO_STEP_NO_WAY_BACK, NULL,
+         read_only_describe, my_read_only_probe, read_only_keep, NULL),
+    STEP("reverse.follow", "let the old primary follow the new one", CO_PHASE_REVERSE, CO_SOURCE, 0, NULL, follow_describe,
+         follow_probe, follow_apply, promote_apply),
+
+    STEP("detach.stop_following", "stop following", CO_PHASE_DETACH, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL,
+         detach_follow_describe, following_none, my_detach_stop, NULL),
+    STEP("detach.ours", "remove the tool's schemas and accounts", CO_PHASE_DETACH, CO_SOURCE, CO_STEP_NO_WAY_BACK, NULL,
+         ours_describe, ours_gone, ours_drop, NULL),
+};
+const size_t my_step_count = sizeof my_steps / sizeof *my_steps;
+
+enum co_result my_detach_stop(struct co_call *call)
+{
+    return promote_apply(call);
+}
