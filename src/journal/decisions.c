@@ -8,8 +8,9 @@
  *   may have been read from a log whose fsync failed or never came (its writer was killed).
  * - Failure at the COMMIT statement means unknown: the frames may be in the log, and whoever recovers it next
  *   may read them. The next successful decision overwrites exactly those frames, or follows them.
- * - A take-over moves the whole log into the database file and syncs it. After a failed fsync Linux counts
- *   the pages as clean, so a later fsync of the log says nothing about them; a second copy does.
+ * - After a failed fsync, and in a take-over (whose predecessor may have met one), the log is written once
+ *   more before the commit: Linux counts pages as clean whose fsync failed, so that a later fsync alone would
+ *   say nothing about them.
  */
 #include <stdio.h>
 #include <string.h>
@@ -46,10 +47,12 @@ static int commit(struct co_journal *journal, const char *what, struct co_error 
 {
     struct co_error failure;
     co_error_clear(&failure);
-    int result = co_sql_exec0(journal, CO_SQL_D_COMMIT, what, &failure);
+    int result = journal->sync_failed ? co_journal_rewrite_log(journal, &failure) : 0;
+    if (!result)
+        result = co_sql_exec0(journal, CO_SQL_D_COMMIT, what, &failure);
+    journal->sync_failed = result != 0;
     if (!result)
         return 0;
-    journal->sync_failed = true;
     roll_back(journal);
     if (result != CO_E_SPACE)
         result = CO_E_IO;
@@ -187,19 +190,11 @@ int co_journal_take(struct co_journal *journal, const char *run, int64_t from, c
         return result;
     snprintf(journal->actor, sizeof journal->actor, "%s", actor);
     result = take_run(journal, run, from, actor, pid, err);
-    if (!result)
-        result = commit(journal, "taking a run over", err);
-    roll_back(journal);
     if (!result) {
-        int rc = co_journal_checkpoint_full(journal);
-        /* A reader that keeps an old snapshot makes it partial: the log, which was synced, still has it all. */
-        if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED) {
-            result = co_sql_fail(journal, journal->decide, rc, "syncing", err);
-            result = result == CO_E_SPACE ? CO_E_SPACE : CO_E_IO;
-            if (err)
-                err->code = result;
-        }
+        journal->sync_failed = true;
+        result = commit(journal, "taking a run over", err);
     }
+    roll_back(journal);
     return fault_after("take", result, lost, err);
 }
 
@@ -271,8 +266,6 @@ int co_journal_decide(struct co_journal *journal, const char *run, int64_t epoch
     roll_back(journal);
     if (!result && ret_standing)
         *ret_standing = decision;
-    if (!result && journal->sync_failed && decision == CO_DECISION_UNDO)
-        co_journal_checkpoint_full(journal); /* the record stands already; a second copy, see above */
     result = fault_after(what, result, lost, err);
     if (decision == CO_DECISION_COMMIT && written)
         snprintf(journal->failed_commit, sizeof journal->failed_commit, "%s", result ? run : "");

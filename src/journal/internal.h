@@ -18,7 +18,6 @@
 #define CO_JOURNAL_CHECKPOINT_FRAMES 1000
 #define CO_JOURNAL_RECORD_BUSY_MS 2000
 #define CO_JOURNAL_DECIDE_BUSY_MS 5000
-#define CO_JOURNAL_CHECKPOINT_BUSY_MS 200
 #define CO_JOURNAL_TEXT_MAX ((size_t)256 << 10) /* one stored text; what is beyond is cut and said */
 #define CO_JOURNAL_LAG_KEPT_MS (INT64_C(31) * 24 * 3600 * 1000)
 
@@ -96,7 +95,7 @@ struct co_journal {
     int lag_writes;
 
     char failed_commit[41]; /* the run whose COMMIT this process wrote and saw fail */
-    bool sync_failed;       /* a decision failed in the file since the last complete checkpoint */
+    bool sync_failed;       /* an fsync failed: the next decision writes the log once more */
 
     int lock_fd;
     int lock_slot; /* this process' line in the lock file */
@@ -156,8 +155,9 @@ int co_journal_write(struct co_journal *journal, enum co_sql which, const char *
 void co_journal_flush_batch(struct co_journal *journal);
 /* Moves the log into the database file when it has grown and no run forbids it. */
 void co_journal_checkpoint_if_due(struct co_journal *journal);
-/* Everything into the database file, synced; waits a moment at most for readers. 0, or SQLite's result. */
-int co_journal_checkpoint_full(struct co_journal *journal);
+/* Writes the log's bytes once more, in place, so that the next fsync is about all of them: after a failed
+ * fsync Linux counts pages as clean that never reached the disk. Within a transaction of `decide`. */
+int co_journal_rewrite_log(struct co_journal *journal, struct co_error *err);
 void co_journal_fill_run(sqlite3_stmt *statement, struct co_run_row *ret);
 
 const char *co_decision_name(enum co_decision decision);

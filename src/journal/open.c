@@ -262,7 +262,14 @@ void co_journal_close(struct co_journal *journal)
     if (!journal)
         return;
     co_sql_finalize_all(journal);
-    /* An open batch is rolled back. The last one to close moves the log into the file. */
+    /* An open batch is rolled back. The last one to close moves the log into the file, but not while a run has
+     * reserved its space, nor a log that may not be whole on the disk. */
+    if (!journal->checkpoints || journal->sync_failed) {
+        if (journal->record)
+            sqlite3_db_config(journal->record, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        if (journal->decide)
+            sqlite3_db_config(journal->decide, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    }
     sqlite3_close(journal->record);
     sqlite3_close(journal->decide);
     co_journal_release(journal);

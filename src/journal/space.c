@@ -11,39 +11,106 @@
 
 #define FILL_BYTES ((int)64 << 10) /* SQLite's Unix VFS takes less than 128 KiB in one write */
 
+/* SQLite's own file object of the log: everything that touches the log goes through it. */
+static sqlite3_file *log_file(sqlite3 *db)
+{
+    sqlite3_file *file = NULL;
+    int rc = sqlite3_file_control(db, NULL, SQLITE_FCNTL_JOURNAL_POINTER, &file);
+    return rc == SQLITE_OK && file && file->pMethods ? file : NULL;
+}
+
+static uint32_t big_endian(const unsigned char *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+#define LOG_HEADER_BYTES 32 /* https://www.sqlite.org/fileformat2.html#the_write_ahead_log */
+#define FRAME_HEADER_BYTES 24
+
+/* Header, then frames while they carry the header's salt: all valid ones, and what a failed commit left. */
+static int rewrite_log(sqlite3_file *file)
+{
+    unsigned char header[LOG_HEADER_BYTES];
+    sqlite3_int64 bytes = 0;
+    int rc = file->pMethods->xFileSize(file, &bytes);
+    if (rc != SQLITE_OK || bytes < LOG_HEADER_BYTES)
+        return rc;
+    rc = file->pMethods->xRead(file, header, LOG_HEADER_BYTES, 0);
+    if (rc != SQLITE_OK)
+        return rc;
+    uint32_t page_bytes = big_endian(header + 8);
+    if (page_bytes < 512 || page_bytes > 65536)
+        return SQLITE_OK; /* zeros: nothing was ever written */
+    int frame_bytes = (int)page_bytes + FRAME_HEADER_BYTES;
+    CO_AUTOFREE unsigned char *frame = malloc((size_t)frame_bytes);
+    if (!frame)
+        return SQLITE_NOMEM;
+    rc = file->pMethods->xWrite(file, header, LOG_HEADER_BYTES, 0);
+    for (sqlite3_int64 at = LOG_HEADER_BYTES; rc == SQLITE_OK && at + frame_bytes <= bytes; at += frame_bytes) {
+        rc = file->pMethods->xRead(file, frame, frame_bytes, at);
+        if (rc != SQLITE_OK || memcmp(frame + 8, header + 16, 8) != 0)
+            break;
+        rc = file->pMethods->xWrite(file, frame, frame_bytes, at);
+    }
+    return rc;
+}
+
+int co_journal_rewrite_log(struct co_journal *journal, struct co_error *err)
+{
+    sqlite3_file *file = log_file(journal->decide);
+    if (!file)
+        return co_fail(err, CO_E_INTERNAL, "the log of journal %s is not open", journal->path);
+    int rc = rewrite_log(file);
+    return rc == SQLITE_OK ? 0 : co_sql_fail(journal, NULL, rc, "writing the log again", err);
+}
+
+/* A checkpoint after a failed fsync could move pages into the file whose log never reached the disk; a power cut
+ * would then mix old and new. So the log is made whole before. */
+static int heal(struct co_journal *journal, struct co_error *err)
+{
+    if (!journal->sync_failed)
+        return 0;
+    int result = co_sql_exec0(journal, CO_SQL_D_BEGIN, "syncing the log", err);
+    if (result)
+        return result;
+    result = co_journal_rewrite_log(journal, err);
+    sqlite3_file *file = log_file(journal->decide);
+    int rc = result || !file ? SQLITE_OK : file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
+    if (rc != SQLITE_OK)
+        result = co_sql_fail(journal, NULL, rc, "syncing the log", err);
+    struct co_error ignored;
+    co_sql_exec0(journal, CO_SQL_D_ROLLBACK, "syncing the log", &ignored);
+    journal->sync_failed = result != 0;
+    return result;
+}
+
 void co_journal_checkpoint_if_due(struct co_journal *journal)
 {
     if (!journal->checkpoints || journal->wal_frames < CO_JOURNAL_CHECKPOINT_FRAMES || journal->batch || !journal->record)
         return;
+    struct co_error ignored;
+    if (heal(journal, &ignored))
+        return;
     /* A failure is harmless: the log keeps everything, and the next write tries again. */
     int frames = 0, moved = 0;
-    if (sqlite3_wal_checkpoint_v2(journal->record, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, &moved) == SQLITE_OK &&
-        moved == frames)
+    int rc = sqlite3_wal_checkpoint_v2(journal->record, NULL, SQLITE_CHECKPOINT_PASSIVE, &frames, &moved);
+    if ((rc & 0xff) == SQLITE_IOERR)
+        journal->sync_failed = true;
+    if (rc == SQLITE_OK && moved == frames)
         journal->wal_frames = 0;
     else
         journal->wal_frames /= 2;
-}
-
-int co_journal_checkpoint_full(struct co_journal *journal)
-{
-    sqlite3_busy_timeout(journal->decide, CO_JOURNAL_CHECKPOINT_BUSY_MS);
-    int rc = sqlite3_wal_checkpoint_v2(journal->decide, NULL, SQLITE_CHECKPOINT_FULL, NULL, NULL);
-    sqlite3_busy_timeout(journal->decide, CO_JOURNAL_DECIDE_BUSY_MS);
-    if (rc == SQLITE_OK)
-        journal->sync_failed = false;
-    return rc;
 }
 
 /* Writes zeros behind the log's end, through SQLite's own file. Recovery stops at the first frame whose salt
  * and checksum don't fit, and overwritten blocks need no allocation. */
 static int extend(struct co_journal *journal, struct co_error *err)
 {
-    sqlite3_file *file = NULL;
-    sqlite3_int64 bytes = 0;
-    int rc = sqlite3_file_control(journal->record, NULL, SQLITE_FCNTL_JOURNAL_POINTER, &file);
-    if (rc != SQLITE_OK || !file || !file->pMethods)
+    sqlite3_file *file = log_file(journal->record);
+    if (!file)
         return co_fail(err, CO_E_INTERNAL, "the log of journal %s is not open", journal->path);
-    rc = file->pMethods->xFileSize(file, &bytes);
+    sqlite3_int64 bytes = 0;
+    int rc = file->pMethods->xFileSize(file, &bytes);
     CO_AUTOFREE char *zeros = calloc(1, FILL_BYTES);
     if (!zeros)
         return co_fail(err, CO_E_NOMEM, "no memory to reserve space for journal %s", journal->path);
@@ -57,18 +124,24 @@ static int extend(struct co_journal *journal, struct co_error *err)
         rc = file->pMethods->xSync(file, SQLITE_SYNC_NORMAL);
     if (rc == SQLITE_OK)
         return 0;
+    journal->sync_failed = true;
     return co_sql_fail(journal, NULL, rc, "reserving space for a run", err);
 }
 
 /* The log begins at its start again, which a reader with an old snapshot prevents. */
 static int restart(struct co_journal *journal, struct co_error *err)
 {
+    int result = heal(journal, err);
+    if (result)
+        return result;
     int rc = sqlite3_wal_checkpoint_v2(journal->record, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+    if ((rc & 0xff) == SQLITE_IOERR)
+        journal->sync_failed = true;
     if (rc != SQLITE_OK)
         return co_sql_fail(journal, journal->record, rc, "restarting the log", err);
     journal->wal_frames = 0;
     /* The first write restarts it; this one also tells other processes that a run has reserved. */
-    int result = co_sql_exec0(journal, CO_SQL_RUN_RESERVE, "reserving space for a run", err);
+    result = co_sql_exec0(journal, CO_SQL_RUN_RESERVE, "reserving space for a run", err);
     if (result)
         return result;
     if (journal->wal_frames > CO_JOURNAL_CHECKPOINT_FRAMES / 4) {

@@ -232,6 +232,8 @@ int co_sql_exec(struct co_journal *journal, enum co_sql which, const char *what,
     if (result)
         return result;
     int rc = sqlite3_step(statement);
+    if ((rc & 0xff) == SQLITE_IOERR)
+        journal->sync_failed = true;
     if (rc != SQLITE_DONE && rc != SQLITE_ROW)
         result = co_sql_fail(journal, connection_of(journal, which), rc, what, err);
     sqlite3_reset(statement);
