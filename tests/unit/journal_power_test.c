@@ -227,6 +227,12 @@ static bool get_hold_of_a_run(struct co_journal *journal)
     struct co_error err;
     int result = co_journal_unfinished(journal, &row, &err);
     if (result == 0) {
+        if (strcmp(told->run, row.id) != 0) { /* its begin was answered with "unknown" */
+            struct told found = {.successes = told->successes};
+            snprintf(found.run, sizeof found.run, "%.15s", row.id);
+            *told = found;
+        }
+        told->begun = true;
         for (int i = 0; i < 5; i++)
             if (co_journal_take(journal, row.id, row.epoch, "tool-n", 1, &err) == 0) {
                 told->epoch = row.epoch + 1;
