@@ -15,7 +15,8 @@ PASSWORDS = {"default": "rd-secret-7Q", "app": "app-secret-7Q", "repl": "repl-se
 
 
 class Client:
-    """Kinds: long is a MULTI/EXEC, superuser is the default user with every right."""
+    """Kinds: long is a MULTI/EXEC, superuser is the default user with every right, blocking is a blocking move,
+    expiring leaves many keys behind that expire within milliseconds."""
 
     def __init__(self, server, kind, timeout_s):
         self.server, self.kind, self.timeout_s, self.connection = server, kind, timeout_s, None
@@ -35,6 +36,22 @@ class Client:
                 with connection.pipeline(transaction=True) as transaction:
                     transaction.set(f"ledger:{key}", "x")
                     transaction.execute()
+            elif self.kind == "pipelined":
+                with connection.pipeline(transaction=False) as pipeline:
+                    for i in range(8):
+                        pipeline.set(f"filler:{i}", key)
+                    pipeline.set(f"ledger:{key}", "x")
+                    pipeline.execute()
+            elif self.kind == "blocking":
+                connection.rpush(f"queue:{key}", key)
+                if connection.execute_command("BLMOVE", f"queue:{key}", "ledgerlist", "LEFT", "RIGHT", 1) != key:
+                    raise RuntimeError("nothing was moved")
+            elif self.kind == "expiring":
+                with connection.pipeline(transaction=False) as pipeline:
+                    for i in range(8):
+                        pipeline.set(f"brief:{key}:{i}", "x", px=5 + i)
+                    pipeline.set(f"ledger:{key}", "x", ex=3600)
+                    pipeline.execute()
             else:
                 connection.set(f"ledger:{key}", "x")
         finally:
@@ -50,7 +67,7 @@ class Redis(Server):
     engine = "redis"
     scheme = "redis"
     program = "redis-server"
-    kinds = ("ordinary", "superuser", "reconnecting", "long", "script", "ordinary")
+    kinds = ("ordinary", "superuser", "reconnecting", "long", "script", "pipelined", "blocking", "expiring")
 
     @classmethod
     def missing(cls):
@@ -129,6 +146,7 @@ class Redis(Server):
     def read_all(self):
         connection = self.connect("default")
         keys = {key.split(":", 1)[1] for key in connection.scan_iter("ledger:*", count=5000)}
+        keys.update(connection.lrange("ledgerlist", 0, -1))
         connection.close()
         return keys
 
