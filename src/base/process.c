@@ -479,9 +479,7 @@ static bool child_over(struct child *child)
         child_kill(child);
         return true;
     }
-    if (child->result->marked)
-        close_fd(&child->in);
-    return false;
+    return false; /* input stays open: its end could reach the far side before the command's shell is gone */
 }
 
 static int64_t next_deadline(const struct child *child, int64_t deadline_ns)

@@ -313,12 +313,26 @@ static int look_at_host(const struct look *look, struct co_host_known *ret)
     return 0;
 }
 
-static int lock_until(pthread_mutex_t *lock, int64_t deadline_ns, struct co_error *err)
+/* Waits until nobody else looks at the host and marks it as looked at by this call, unless it is known. */
+static int host_claim(struct co_pair *pair, enum co_side side, int64_t deadline_ns, bool *ret_claimed, struct co_error *err)
 {
     struct timespec until = {.tv_sec = (time_t)(deadline_ns / CO_NS_PER_S), .tv_nsec = (long)(deadline_ns % CO_NS_PER_S)};
-    if (pthread_mutex_clocklock(lock, CLOCK_MONOTONIC, &until) == 0)
-        return 0;
-    return co_fail(err, CO_E_TIMEOUT, "another call was still finding out about the host when the deadline passed");
+    struct co_host_known *host = &pair->host[side];
+    int rc = 0;
+    pthread_mutex_lock(&pair->lock);
+    while (!host->known && host->looked_at && rc == 0)
+        rc = pthread_cond_timedwait(&pair->host_looked, &pair->lock, &until);
+    bool claimed = !host->known && !host->looked_at;
+    if (claimed)
+        host->looked_at = true;
+    bool known = host->known;
+    pthread_mutex_unlock(&pair->lock);
+    *ret_claimed = claimed;
+    if (!known && !claimed)
+        return co_fail(err, CO_E_TIMEOUT,
+                       "another call was still finding out about the host of side %s when the deadline passed",
+                       co_side_name(side));
+    return 0;
 }
 
 /* Prefix of a side and what is known of it; found out by the first who asks. */
@@ -342,19 +356,26 @@ static int host_of(struct co_call_state *state, enum co_side side, int64_t deadl
     ret->prefix = run;
     if (!run[0])
         return 0;
-    int rc = lock_until(&pair->host_lock[side], deadline_ns, err);
+    bool claimed;
+    int rc = host_claim(pair, side, deadline_ns, &claimed, err);
     if (rc < 0)
         return rc;
-    if (!pair->host[side].known) {
+    struct co_host_known known = {0};
+    if (claimed) {
         struct look look = {.state = state,
                             .prefix = run,
                             .side = co_side_name(side),
                             .deadline_ns = co_min_deadline(deadline_ns, co_deadline_in_ms(LOOK_MS)),
                             .err = err};
-        rc = look_at_host(&look, &pair->host[side]);
+        rc = look_at_host(&look, &known);
+    }
+    pthread_mutex_lock(&pair->lock);
+    if (claimed) {
+        pair->host[side] = known; /* not known after a failure: the next call looks again */
+        pthread_cond_broadcast(&pair->host_looked);
     }
     ret->known = pair->host[side];
-    pthread_mutex_unlock(&pair->host_lock[side]);
+    pthread_mutex_unlock(&pair->lock);
     return rc;
 }
 

@@ -40,6 +40,7 @@ int co_run_copy_set(struct co_run_copy *copy, const struct co_run *run_or_null);
 /* What is known of the command prefix of one side. */
 struct co_host_known {
     bool known;
+    bool looked_at;  /* by a call right now */
     unsigned shells; /* how many shells evaluate the words in turn: 0 for sudo, 1 for ssh */
     bool watched;    /* standard input reaches the command: it can be made to end with its connection */
 };
@@ -64,7 +65,7 @@ struct co_pair {
     bool fence_stops;
     char *instance[2], *lineage[2]; /* recorded; never NULL */
     struct co_host_known host[2];
-    pthread_mutex_t host_lock[2]; /* held while a host is being looked at, which takes a while */
+    pthread_cond_t host_looked; /* a look at a host has ended */
     struct co_late *late;
 };
 

@@ -4,6 +4,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 
@@ -100,8 +101,11 @@ int co_pair_new(const struct co_config *config, size_t index, struct co_pair **r
     if (!pair)
         return co_fail(err, CO_E_NOMEM, "no memory for pair %s", pair_config->name);
     pthread_mutex_init(&pair->lock, NULL);
-    pthread_mutex_init(&pair->host_lock[0], NULL);
-    pthread_mutex_init(&pair->host_lock[1], NULL);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&pair->host_looked, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     pair->config = config;
     pair->pair_config = pair_config;
     pair->module = module;
@@ -136,8 +140,8 @@ void co_pair_free(struct co_pair *pair)
     for (int side = 0; side < 2; side++) {
         free(pair->instance[side]);
         free(pair->lineage[side]);
-        pthread_mutex_destroy(&pair->host_lock[side]);
     }
+    pthread_cond_destroy(&pair->host_looked);
     pthread_mutex_destroy(&pair->lock);
     free(pair);
 }

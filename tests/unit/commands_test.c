@@ -370,6 +370,17 @@ static void test_pipe(void **state)
     place_done(&place);
 }
 
+/* With CO_TEST_HOST_RUN='[ssh, ..., host]' in the environment: the same over a real one. */
+static void test_a_real_prefix(void **state)
+{
+    (void)state;
+    const char *yaml = getenv("CO_TEST_HOST_RUN");
+    if (!yaml)
+        skip();
+    check_prefix(yaml, 1, true);
+    ends_with_its_connection(yaml);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -403,6 +414,7 @@ int main(void)
         TEST(test_a_lost_connection_is_effect_unknown),
         TEST(test_a_command_that_isnt_there),
         TEST(test_pipe),
+        TEST(test_a_real_prefix),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
