@@ -1,0 +1,161 @@
+/* machine.c - acts on a side's machine through the host's command prefix: small POSIX scripts whose arguments are
+ * words (never spliced into the script), secrets on standard input.
+ *
+ * Invariant: a script that changes something on a server's machine in a run first compares the marker file's first
+ * line with the token, so a process whose run was taken over changes nothing there either. */
+#include "pg.h"
+
+#include <stdio.h>
+
+/* What every script begins with. $1 is the data directory, $2 the token ("" outside a run), $3 the folder of the
+ * server's programs ("": PATH, or where Debian and Red Hat put them). */
+static const char prologue[] =
+    "d=$1; token=$2; bin=$3; shift 3; export LC_ALL=C; umask 077\n"
+    "have() { [ -n \"$token\" ] || return 0; t=; [ -f \"$d/" PG_MARKER_FILE "\" ] && IFS= read -r t < \"$d/" PG_MARKER_FILE "\"; "
+    "[ \"$t\" = \"$token\" ]; }\n"
+    "guard() { have || { echo \"the marker on this machine does not hold $token\" >&2; exit 75; }; }\n"
+    "tool() { n=$1; shift; if [ -n \"$bin\" ]; then \"$bin/$n\" \"$@\"; else v=; [ -f \"$d/PG_VERSION\" ] && IFS= read -r v < \"$d/PG_VERSION\"; "
+    "for p in \"/usr/lib/postgresql/$v/bin\" \"/usr/pgsql-$v/bin\"; do if [ -n \"$v\" ] && [ -x \"$p/$n\" ]; then \"$p/$n\" \"$@\"; return; fi; done; "
+    "\"$n\" \"$@\"; fi; }\n"
+    "up() { [ -f \"$d/postmaster.pid\" ] || return 1; p=; IFS= read -r p < \"$d/postmaster.pid\"; [ -n \"$p\" ] && kill -0 \"$p\" 2>/dev/null; }\n"
+    "state() { tool pg_controldata -D \"$d\" | sed -n 's/^Database cluster state: *//p'; }\n";
+
+enum co_result pg_machine(struct co_call *call, enum co_side side, const char *script, const char *const *args, size_t arg_count,
+                          const char *input, const char **ret_out, int *ret_status)
+{
+    const struct co_host *host = call->host;
+    const char *data = host->side_option(call->ctx, side, "host.data_directory");
+    const struct co_endpoint_config *endpoint = host->endpoint(call->ctx, side);
+    const char *name = side == CO_SIDE_A ? "a" : "b";
+    if (!endpoint->has_host || !data)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Set host.run, host.data_directory, host.start and host.stop of that side.",
+                       "commands on the machine of side %s are needed, but its `host` is not configured", name);
+    const char *bin = host->side_option(call->ctx, side, "host.bin_directory");
+    PG_TEXT full = {0};
+    pg_text_add(&full, prologue);
+    pg_text_add(&full, script);
+    const char *argv[24] = {"sh", "-c", pg_text_str(&full), "changeover", data, call->run ? call->run->token : "", bin ? bin : ""};
+    size_t count = 7;
+    for (size_t i = 0; i < arg_count && count + 1 < sizeof argv / sizeof *argv; i++)
+        argv[count++] = args[i];
+    struct co_text *out = host->text_new(call->ctx), *err_out = host->text_new(call->ctx);
+    if (full.failed || !out || !err_out)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
+    struct co_command command = {.size = sizeof command, .side = side, .argv = argv, .input = input, .input_bytes = input ? strlen(input) : 0};
+    int status = -1;
+    enum co_result result = host->run(call->ctx, &command, call->deadline_ns, &status, out, err_out, call->err);
+    if (result != CO_DONE)
+        return result;
+    if (ret_out)
+        *ret_out = host->text_get(call->ctx, out, NULL);
+    if (ret_status) {
+        *ret_status = status;
+        if (status != 75)
+            return CO_DONE;
+    }
+    if (status == 0)
+        return CO_DONE;
+    char line[400];
+    pg_one_line(line, sizeof line, host->text_get(call->ctx, err_out, NULL));
+    if (status == 75)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFLICT, "Another process took this run over, or another run holds the server.", "side %s: %s", name, line);
+    return pg_fail(call, CO_EFFECT_UNKNOWN, CO_E_COMMAND, "The command ran as the account that host.run leads to; it must own the data directory.",
+                   "a command on the machine of side %s ended with status %d: %s", name, status, *line ? line : "no message");
+}
+
+/* Runs a configured command line (host.start, host.stop) of a side. */
+enum co_result pg_machine_option(struct co_call *call, enum co_side side, const char *option)
+{
+    const struct co_host *host = call->host;
+    const char *const *argv = host->argv_option(call->ctx, (int)side, option);
+    if (!argv || !argv[0])
+        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Set it, for example to [pg_ctlcluster, \"15\", main, start].", "%s of side %s is not configured",
+                       option, side == CO_SIDE_A ? "a" : "b");
+    struct co_text *out = host->text_new(call->ctx), *err_out = host->text_new(call->ctx);
+    struct co_command command = {.size = sizeof command, .side = side, .argv = argv};
+    int status = -1;
+    enum co_result result = host->run(call->ctx, &command, call->deadline_ns, &status, out, err_out, call->err);
+    if (result != CO_DONE || status == 0)
+        return result;
+    char line[400];
+    pg_one_line(line, sizeof line, host->text_get(call->ctx, err_out, NULL));
+    if (!*line)
+        pg_one_line(line, sizeof line, host->text_get(call->ctx, out, NULL));
+    return pg_fail(call, CO_EFFECT_UNKNOWN, CO_E_COMMAND, "Run it by hand on that machine; the server's log says more.",
+                   "%s of side %s ended with status %d: %s", option, side == CO_SIDE_A ? "a" : "b", status, line);
+}
+
+/* ---------------------------------------------------------------- a source that is stopped on purpose */
+
+/* Prints "up" or "down", the cluster state, checkpoint location, timeline, system identifier: one a line. */
+enum co_result pg_machine_look(struct co_call *call, enum co_side side, struct pg_machine_state *ret)
+{
+    const char *out = NULL;
+    enum co_result result =
+        pg_machine(call, side,
+                   "if up; then echo up; else echo down; fi\n"
+                   "if [ -f \"$d/standby.signal\" ]; then echo standby; else echo primary; fi\n"
+                   "tool pg_controldata -D \"$d\" | sed -n -e 's/^Database cluster state: */state /p' "
+                   "-e 's/^Latest checkpoint location: */checkpoint /p' -e \"s/^Latest checkpoint's TimeLineID: */timeline /p\" "
+                   "-e 's/^Database system identifier: */system /p'\n",
+                   NULL, 0, NULL, &out, NULL);
+    if (result != CO_DONE)
+        return CO_NO_EFFECT;
+    *ret = (struct pg_machine_state){.up = pg_starts(out, "up")};
+    ret->standby = strstr(out, "\nstandby\n") != NULL;
+    const char *state = strstr(out, "\nstate "), *point = strstr(out, "\ncheckpoint "), *line = strstr(out, "\ntimeline ");
+    unsigned high, low;
+    if (!state || !point || !line || sscanf(point, "\ncheckpoint %8X/%8X", &high, &low) != 2 ||
+        sscanf(line, "\ntimeline %10u", &ret->checkpoint.timeline) != 1)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_COMMAND, "Set host.bin_directory to the folder of the server's programs.",
+                       "pg_controldata on the machine said nothing useful");
+    ret->checkpoint.lsn = (uint64_t)high << 32 | low;
+    /* A standby that was shut down says "shut down in recovery". */
+    ret->clean = pg_starts(state, "\nstate shut down\n");
+    return CO_DONE;
+}
+
+enum co_result pg_machine_is_down(struct co_call *call)
+{
+    struct pg_machine_state state;
+    enum co_result result = pg_machine_look(call, call->side, &state);
+    if (result != CO_DONE)
+        return result;
+    if (state.up)
+        return CO_AGAIN;
+    if (!state.clean)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "The server crashed instead of stopping; the run goes back.",
+                       "the server is down but was not shut down cleanly");
+    return CO_DONE;
+}
+
+enum co_result pg_machine_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info)
+{
+    const char *out = NULL;
+    enum co_result result = pg_machine(call, call->side, "if [ -f \"$d/" PG_MARKER_FILE "\" ]; then cat \"$d/" PG_MARKER_FILE "\"; fi\n", NULL, 0, NULL, &out, NULL);
+    if (result != CO_DONE)
+        return CO_NO_EFFECT;
+    const char *end = strchr(out, '\n');
+    call->host->text_set(call->ctx, ret_token, out, end ? (size_t)(end - out) : strlen(out));
+    const char *info = end ? end + 1 : "";
+    call->host->text_set(call->ctx, ret_info, info, strlen(info));
+    return CO_DONE;
+}
+
+enum co_result pg_machine_marker_set(struct co_call *call, const char *expected, const char *token, const char *info)
+{
+    PG_TEXT content = {0};
+    if (token)
+        pg_text_addf(&content, "%s\n%s", token, info ? info : "");
+    const char *args[] = {expected ? expected : "", token ? "set" : "remove"};
+    if (content.failed)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
+    /* A folder is the lock: mkdir either makes it or fails. A dead holder's is taken after it stood for a minute. */
+    return pg_machine(call, call->side,
+                      "m=\"$d/" PG_MARKER_FILE "\"; token=$1\n"
+                      "find \"$m.lock\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null\n"
+                      "mkdir \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
+                      "if [ -n \"$token\" ]; then guard; elif [ -s \"$m\" ]; then echo 'there is a marker on this machine' >&2; exit 75; fi\n"
+                      "if [ \"$2\" = remove ]; then rm -f \"$m\"; else cat > \"$m.new\" && sync \"$m.new\" && mv -f \"$m.new\" \"$m\"; fi && sync \"$d\"\n",
+                      args, 2, pg_text_str(&content), NULL, NULL);
+}

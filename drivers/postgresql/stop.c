@@ -1,0 +1,187 @@
+/* stop.c - fence: stop. The source is shut down cleanly after its fence, before the target is promoted.
+ *
+ * Before the stop the source is made a standby in waiting (standby.signal, primary_conninfo of the target), so whoever
+ * starts it again starts a standby and not a second primary; undo removes that before it starts the server, and never
+ * promotes it. From the stop on the machine answers for the server: pg_controldata says that it was shut down cleanly
+ * and where its log ends. A clean stop waits until the standby has received everything.
+ *
+ * The control file names the start of the shutdown record, so the final position is one byte behind it: a follower
+ * that is there has replayed the record itself. */
+#include "pg.h"
+
+#include <stdio.h>
+
+static bool stop_wanted(struct co_call *call)
+{
+    return pg_mode_stop(call);
+}
+
+/* ---------------------------------------------------------------- a standby in waiting */
+
+static enum co_result signal_describe(struct co_call *call, struct co_text *ret)
+{
+    call->host->text_add(call->ctx, ret, "standby.signal and primary_conninfo (the target) on the source, for its next start\n");
+    return CO_DONE;
+}
+
+static enum co_result signal_probe(struct co_call *call, enum co_presence *ret)
+{
+    struct pg_machine_state state;
+    enum co_result result = pg_machine_look(call, call->side, &state);
+    *ret = state.standby ? CO_PRESENT : CO_ABSENT;
+    return result;
+}
+
+static enum co_result signal_apply(struct co_call *call)
+{
+    return pg_write_follower_conf(call, call->side, true);
+}
+
+static enum co_result signal_revert(struct co_call *call)
+{
+    /* A server that was started with the signal is a standby now: without it and after another stop it is the primary
+     * again, on its own timeline. */
+    struct pg_machine_state state;
+    enum co_result result = pg_machine_look(call, call->side, &state);
+    if (result != CO_DONE)
+        return result;
+    const char *conninfo = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "conf.primary_conninfo");
+    const char *slot = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "conf.primary_slot_name");
+    PG_TEXT lines = {0};
+    if (conninfo && conninfo[0] == '=')
+        pg_text_conf_line(&lines, "primary_conninfo", conninfo + 1);
+    if (slot && slot[0] == '=')
+        pg_text_conf_line(&lines, "primary_slot_name", slot + 1);
+    result = pg_machine(call, call->side,
+                        "guard\nf=\"$d/postgresql.auto.conf\"\n"
+                        "{ grep -v -E '^(primary_conninfo|primary_slot_name)[ =]' \"$f\"; cat; } > \"$f.changeover-new\" && mv -f \"$f.changeover-new\" \"$f\" && "
+                        "rm -f \"$d/standby.signal\" && sync \"$d\"\n",
+                        NULL, 0, pg_text_str(&lines), NULL, NULL);
+    if (result != CO_DONE || !call->conn)
+        return result;
+    PG_RESULT rows = NULL;
+    result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.pg_is_in_recovery()", 0, NULL, &rows);
+    if (result != CO_DONE || !pg_is_true(rows, 0, 0))
+        return result;
+    result = pg_machine_option(call, call->side, "host.stop");
+    return result == CO_DONE ? pg_machine_option(call, call->side, "host.start") : result;
+}
+
+const struct co_step pg_step_standby_signal = {
+    .size = sizeof(struct co_step),
+    .name = "fence.standby_signal",
+    .title = "let the source's next start be a standby",
+    .phase = CO_PHASE_FENCE,
+    .role = CO_SOURCE,
+    .flags = CO_STEP_OFFLINE,
+    .wanted = stop_wanted,
+    .describe = signal_describe,
+    .probe = signal_probe,
+    .apply = signal_apply,
+    .revert = signal_revert,
+};
+
+/* ---------------------------------------------------------------- the stop */
+
+static enum co_result stop_describe(struct co_call *call, struct co_text *ret)
+{
+    const char *const *argv = call->host->argv_option(call->ctx, (int)call->side, "host.stop");
+    for (size_t i = 0; argv && argv[i]; i++)
+        call->host->text_add(call->ctx, ret, "%s%s", i ? " " : "", argv[i]);
+    call->host->text_add(call->ctx, ret, "\n");
+    return CO_DONE;
+}
+
+static enum co_result stop_probe(struct co_call *call, enum co_presence *ret)
+{
+    struct pg_machine_state state;
+    enum co_result result = pg_machine_look(call, call->side, &state);
+    *ret = state.up ? CO_ABSENT : CO_PRESENT;
+    return result;
+}
+
+/* Everybody is ended first: a clean stop ends them too, but waits for what they hold. */
+static enum co_result stop_apply(struct co_call *call)
+{
+    if (call->conn) {
+        enum co_result result = pg_end_foreign(call);
+        if (result != CO_DONE)
+            return result;
+        result = pg_query(call, call->conn, PG_READ, "CHECKPOINT", 0, NULL, NULL);
+        if (result != CO_DONE)
+            return result;
+    }
+    struct pg_machine_state state;
+    enum co_result result = pg_machine_look(call, call->side, &state);
+    if (result != CO_DONE)
+        return result;
+    if (!state.standby)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "", "standby.signal is not there: a restart would make a second primary");
+    if (state.up) {
+        result = pg_machine_option(call, call->side, "host.stop");
+        if (result != CO_DONE)
+            return CO_EFFECT_UNKNOWN;
+    }
+    return pg_machine_is_down(call);
+}
+
+static enum co_result stop_revert(struct co_call *call)
+{
+    struct pg_machine_state state;
+    enum co_result result = pg_machine_look(call, call->side, &state);
+    if (result != CO_DONE)
+        return result;
+    if (state.up)
+        return CO_DONE;
+    /* As a primary again: the signal goes first. */
+    result = signal_revert(call);
+    return result == CO_DONE ? pg_machine_option(call, call->side, "host.start") : result;
+}
+
+const struct co_step pg_step_stop = {
+    .size = sizeof(struct co_step),
+    .name = "fence.stop",
+    .title = "stop the source cleanly",
+    .phase = CO_PHASE_FENCE,
+    .role = CO_SOURCE,
+    .flags = CO_STEP_OFFLINE,
+    .wanted = stop_wanted,
+    .describe = stop_describe,
+    .probe = stop_probe,
+    .apply = stop_apply,
+    .revert = stop_revert,
+};
+
+/* ---------------------------------------------------------------- capture and proof */
+
+enum co_result pg_stopped_capture(struct co_call *call, struct co_text *ret)
+{
+    struct pg_machine_state state;
+    enum co_result result = pg_machine_look(call, call->side, &state);
+    if (result != CO_DONE)
+        return result;
+    if (state.up || !state.clean)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "", state.up ? "the source runs although it was stopped" : "the source was not shut down cleanly");
+    struct pg_position position = {.timeline = state.checkpoint.timeline, .lsn = state.checkpoint.lsn + 1};
+    char text[40];
+    pg_position_print(&position, text);
+    call->host->text_set(call->ctx, ret, text, strlen(text));
+    return CO_DONE;
+}
+
+enum co_result pg_stopped_proof(struct co_call *call, const char *position)
+{
+    struct pg_machine_state state;
+    enum co_result result = pg_machine_look(call, call->side, &state);
+    if (result != CO_DONE)
+        return result;
+    struct pg_position want;
+    if (!pg_position_parse(position, &want))
+        return pg_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "", "%s is not a position of PostgreSQL", position);
+    if (state.up)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "Something restarts it: a service manager or a cluster manager. Hold that back.",
+                       "the stopped source runs again");
+    if (!state.clean || !state.standby || state.checkpoint.timeline != want.timeline || state.checkpoint.lsn + 1 != want.lsn)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, "", "the stopped source is not as it was when its final position was taken");
+    return CO_DONE;
+}
