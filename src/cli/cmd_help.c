@@ -44,6 +44,11 @@ int co_cmd_completion(struct co_cli *cli)
 
 int co_cmd_manual(struct co_cli *cli)
 {
-    co_help_manual(&cli->plain);
+    if (!cli->argument)
+        co_help_manual(&cli->plain);
+    else if (strcmp(cli->argument, "changeover.yaml") == 0)
+        co_config_manual(&cli->plain);
+    else
+        return co_cli_usage(cli, "there is no manual page %s", cli->argument);
     return CO_EXIT_DONE;
 }

@@ -16,6 +16,10 @@ static void render_run(const json_t *doc, struct co_text *ret)
     const char *outcome = co_get_str(doc, "outcome"), *primary = co_get_str(doc, "primary"), *run = co_get_str(doc, "run");
     if (*outcome == '\0')
         return;
+    if (strcmp(outcome, "done") == 0 && *run == '\0') {
+        co_text_add(ret, "nothing was to be done\n");
+        return;
+    }
     co_text_add(ret, "%s", outcome);
     if (*run)
         co_text_add(ret, " (run %s)", run);
@@ -30,6 +34,8 @@ static void render_run(const json_t *doc, struct co_text *ret)
     json_t *pair;
     json_array_foreach(json_object_get(doc, "pairs"), i, pair)
     {
+        if (!*co_get_str(pair, "primary") && co_get_int(doc, "write_pause_ms") < 0)
+            continue; /* a run that moves no primary */
         co_text_add(ret, "  %s: primary %s", co_get_str(pair, "name"),
                     *co_get_str(pair, "primary") ? co_get_str(pair, "primary") : "unknown");
         if (co_get_int(pair, "write_pause_ms") >= 0)
@@ -111,12 +117,14 @@ void co_cli_render_plan(const json_t *doc, struct co_text *ret)
     json_array_foreach(json_object_get(doc, "steps"), i, step)
     {
         const char *pair = co_get_str(step, "pair"), *side = co_get_str(step, "side");
+        bool changes = json_array_size(json_object_get(step, "statements")) > 0; /* the rest only looks or decides */
         if (strcmp(phase, co_get_str(step, "phase")) != 0) {
             phase = co_get_str(step, "phase");
             co_text_add(ret, "%s\n", phase);
         }
         co_text_add(ret, "  %s%s%s%s%s%s%s\n", pair, *side ? ", side " : "", side, *pair ? ": " : "", co_get_str(step, "title"),
-                    co_get_true(step, "slow") ? " (slow)" : "", co_get_true(step, "no_way_back") ? " (no way back)" : "");
+                    co_get_true(step, "slow") ? " (slow)" : "",
+                    changes && co_get_true(step, "no_way_back") ? " (no way back)" : "");
         json_array_foreach(json_object_get(step, "statements"), k, statement)
             co_text_add(ret, "      %s\n", json_string_value(statement));
     }

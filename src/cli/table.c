@@ -56,7 +56,7 @@ const struct co_command_spec co_commands[] = {
      .run = co_cmd_config_reference, .summary = "print the reference of the config's keys"},
     {.id = CO_CMD_COMPLETION, .name = "completion", .argument = "[SHELL]", .hidden = true, .run = co_cmd_completion,
      .summary = "print the completion for bash"},
-    {.id = CO_CMD_MANUAL, .name = "manual", .hidden = true, .run = co_cmd_manual, .summary = "print the manual's source"},
+    {.id = CO_CMD_MANUAL, .name = "manual", .argument = "[PAGE]", .hidden = true, .run = co_cmd_manual, .summary = "print the manual's source"},
 };
 const size_t co_command_count = sizeof co_commands / sizeof co_commands[0];
 

@@ -51,6 +51,53 @@ void co_config_reference(struct co_text *ret)
     }
 }
 
+/* scdoc: these would be markup */
+static void add_plain(struct co_text *ret, const char *text)
+{
+    for (; *text; text++)
+        co_text_add(ret, strchr("_*\\#<~`", *text) ? "\\%c" : "%c", *text);
+}
+
+void co_config_manual(struct co_text *ret)
+{
+    static const struct {
+        enum co_schema_scope scope;
+        const char *title;
+    } parts[] = {{CO_SCHEMA_ROOT, "THE FILE"},
+                 {CO_SCHEMA_PAIR, "PAIRS: EACH PAIR"},
+                 {CO_SCHEMA_SIDE, "A AND B: EACH SIDE"},
+                 {CO_SCHEMA_ACCOUNT, "REPLICATION AND PROBE: AN ACCOUNT"},
+                 {CO_SCHEMA_HOOK, "HOOKS"}};
+    co_text_add(ret, "changeover.yaml(5)\n\n; made by `changeover manual changeover.yaml`; edit src/config/schema.c\n\n"
+                     "# NAME\n\nchangeover.yaml - a migration for changeover(1)\n\n# DESCRIPTION\n\n"
+                     "YAML. Unknown keys are refused. *${NAME}* in a value takes an environment variable, *$${* is a literal *${*.\n"
+                     "Relative paths are relative to the file's folder. A duration is 500ms, 10s, 2m, 1h or a number of\n"
+                     "seconds; a size is 1024, 64KiB, 1MiB or 1GB. Further keys of a pair and a side belong to the pair's\n"
+                     "driver: *changeover config-reference ENGINE* lists them.\n\n");
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        co_text_add(ret, "# %s\n\n", parts[i].title);
+        for (size_t k = 0; k < co_schema_count; k++) {
+            const struct co_schema_key *key = &co_schema[k];
+            CO_TEXT_AUTO type = CO_TEXT_INIT;
+            if (key->scope != parts[i].scope)
+                continue;
+            co_text_add(ret, "*");
+            add_plain(ret, key->name);
+            co_text_add(ret, "*\n\t");
+            add_plain(ret, key->help);
+            co_text_add(ret, " Expected: ");
+            add_plain(ret, co_schema_type_text(key, &type));
+            co_text_add(ret, key->required ? "; required." : "; default: ");
+            if (!key->required) {
+                add_plain(ret, key->default_value ? key->default_value : key->default_text ? key->default_text : "none");
+                co_text_add(ret, ".");
+            }
+            co_text_add(ret, "\n\n");
+        }
+    }
+    co_text_add(ret, "# SEE ALSO\n\nchangeover(1)\n");
+}
+
 static const char *option_type(const struct co_option *option)
 {
     switch (option->type) {

@@ -65,7 +65,7 @@ const struct co_schema_key co_schema[] = {
     {.scope = CO_SCHEMA_SIDE, .name = "peer.address", .type = CO_TYPE_ADDRESS, .default_text = "from url",
      .example = "db2.internal:5432", .help = "How the other side's server reaches this one."},
     {.scope = CO_SCHEMA_SIDE, .name = "tls.mode", .type = CO_TYPE_CHOICE, .offset = SIDE(endpoint.tls.mode),
-     .values = "off|require|verify", .default_text = "verify; off for sockets and loopback unless another tls key is set",
+     .values = "off|require|verify", .example = "verify", .default_text = "verify; off for sockets and loopback unless another tls key is set",
      .help = "Whether the connection is encrypted (require) and the server's certificate checked (verify)."},
     {.scope = CO_SCHEMA_SIDE, .name = "tls.ca", .type = CO_TYPE_PATH, .offset = SIDE(endpoint.tls.ca),
      .default_text = "the system's", .example = "/etc/ssl/db-ca.pem",

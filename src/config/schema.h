@@ -71,6 +71,9 @@ const char *co_nearest(const char *word, const char *const *candidates, size_t c
 void co_config_reference(struct co_text *ret);
 void co_config_reference_driver(struct co_text *ret, const struct co_driver *driver);
 
+/* The source of changeover.yaml(5), for scdoc. */
+void co_config_manual(struct co_text *ret);
+
 /* The commented file that `init` writes. */
 struct co_template {
     const char *migration, *pair, *engine; /* engine NULL: left to the URL's scheme */
