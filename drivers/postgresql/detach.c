@@ -16,7 +16,7 @@ static enum co_result follower_describe(struct co_call *call, struct co_text *re
 static enum co_result follower_probe(struct co_call *call, enum co_presence *ret)
 {
     *ret = CO_PRESENT;
-    if (!call->conn)
+    if (!pg_alive(call->conn))
         return CO_DONE; /* a follower that is gone follows nobody */
     PG_RESULT rows = NULL;
     enum co_result result = pg_query(call, call->conn, PG_READ,
@@ -28,7 +28,7 @@ static enum co_result follower_probe(struct co_call *call, enum co_presence *ret
 
 static enum co_result follower_apply(struct co_call *call)
 {
-    if (!call->conn)
+    if (!pg_alive(call->conn))
         return CO_DONE;
     static const char *const statements[] = {"ALTER SYSTEM RESET primary_conninfo", "ALTER SYSTEM RESET primary_slot_name", "SELECT pg_catalog.pg_reload_conf()"};
     enum co_result result = pg_guarded_plain(call, call->conn, false, statements, 3);

@@ -74,6 +74,9 @@ enum co_result pg_machine_option(struct co_call *call, enum co_side side, const 
     struct co_text *out = host->text_new(call->ctx), *err_out = host->text_new(call->ctx);
     struct co_command command = {.size = sizeof command, .side = side, .argv = argv};
     int status = -1;
+    /* Whatever this does to the server, the connection to it is not to be trusted any more. */
+    if (call->conn && side == call->side)
+        call->conn->broken = true;
     enum co_result result = host->run(call->ctx, &command, call->deadline_ns, &status, out, err_out, call->err);
     if (result != CO_DONE || status == 0)
         return result;

@@ -112,6 +112,11 @@ enum co_result pg_connect(struct co_call *call, enum co_conn_purpose purpose, st
 enum co_result pg_connect_to(struct co_call *call, const char *database, struct co_conn **ret);
 void pg_disconnect(struct co_conn *conn);
 bool pg_alive(struct co_conn *conn);
+/* For steps that work while the server is down: whether a result says no more than that it went away meanwhile. */
+static inline bool pg_gone(struct co_call *call, enum co_result result)
+{
+    return result != CO_DONE && !pg_alive(call->conn) && call->err->code == CO_E_UNREACHABLE;
+}
 const char *pg_url_database(struct co_call *call, enum co_side side);
 /* The session name, cut to what the server keeps (63 bytes) in a way that keeps actors apart. */
 void pg_session_name(const struct co_run *run, const char *actor, char ret[64]);

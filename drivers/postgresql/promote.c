@@ -97,7 +97,7 @@ enum co_result pg_cancel_promotion(struct co_call *call)
 
 static enum co_result promote_revert(struct co_call *call)
 {
-    if (call->conn) {
+    if (pg_alive(call->conn)) {
         bool recovery = false;
         enum co_result result = in_recovery(call, &recovery, NULL);
         if (result != CO_DONE)
@@ -114,7 +114,7 @@ const struct co_step pg_step_promote = {
     .title = "promote the target, still closed to clients",
     .phase = CO_PHASE_PROMOTE,
     .role = CO_TARGET,
-    .flags = CO_STEP_OFFLINE | CO_STEP_BOTH,
+    .flags = CO_STEP_OFFLINE,
     .describe = promote_describe,
     .probe = promote_probe,
     .apply = promote_apply,

@@ -247,14 +247,14 @@ static enum co_result follow_describe(struct co_call *call, struct co_text *ret)
 static enum co_result follow_probe(struct co_call *call, enum co_presence *ret)
 {
     *ret = CO_ABSENT;
-    if (!call->conn)
+    if (!pg_alive(call->conn))
         return CO_DONE;
     PG_RESULT rows = NULL;
     enum co_result result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming')",
                                      0, NULL, &rows);
     if (result == CO_DONE)
         *ret = !pg_is_true(rows, 0, 0) ? CO_ABSENT : pg_is_true(rows, 0, 1) ? CO_PRESENT : CO_PARTIAL;
-    return result;
+    return pg_gone(call, result) ? CO_DONE : result;
 }
 
 static enum co_result follow_apply(struct co_call *call)

@@ -15,11 +15,13 @@ static bool is_follower(struct co_call *call, bool *ret_primary, enum co_result 
 {
     *ret_result = CO_DONE;
     *ret_primary = false;
-    if (!call->conn)
+    if (!pg_alive(call->conn))
         return false;
     PG_RESULT rows = NULL;
     *ret_result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.pg_is_in_recovery()", 0, NULL, &rows);
-    if (*ret_result != CO_DONE)
+    if (pg_gone(call, *ret_result))
+        *ret_result = CO_DONE;
+    if (!rows)
         return false;
     *ret_primary = !pg_is_true(rows, 0, 0);
     return !*ret_primary && (!call->other || strcmp(call->other->lineage, call->conn->lineage) == 0);
@@ -127,9 +129,9 @@ static enum co_result may_replace(struct co_call *call, const struct copy_state 
     const char *option = call->host->option(call->ctx, "setup.replace_b");
     bool consent = option && strcmp(option, "true") == 0;
     static const char hint[] = "Set `setup: {replace_b: true}` if it may go; its data directory is moved aside and kept.";
-    if (consent || (!state->occupied && !call->conn))
+    if (consent || (!state->occupied && !pg_alive(call->conn)))
         return CO_DONE;
-    if (call->conn) {
+    if (pg_alive(call->conn)) {
         PG_RESULT rows = NULL;
         enum co_result result = pg_query(
             call, call->conn, PG_READ,
@@ -221,7 +223,7 @@ static enum co_result copy_apply(struct co_call *call)
         return result;
     if (strcmp(state.word, "running") == 0) {
         report_progress(call, "base backup");
-        return pg_pause(call, call->other ? call->other : call->conn, 200) ? CO_AGAIN : pg_fail(call, CO_NO_EFFECT, CO_E_INTERRUPTED, "", "interrupted; the base backup goes on by itself");
+        return pg_pause(call, call->other, 200) ? CO_AGAIN : pg_fail(call, CO_NO_EFFECT, CO_E_INTERRUPTED, "", "interrupted; the base backup goes on by itself");
     }
     if (strcmp(state.word, "failed") == 0 && strcmp(state.run, pg_run_id(call)) == 0)
         return pg_fail(call, CO_NO_EFFECT, CO_E_COMMAND,

@@ -57,7 +57,7 @@ static enum co_result signal_revert(struct co_call *call)
                         "{ grep -v -E '^(primary_conninfo|primary_slot_name)[ =]' \"$f\"; cat; } > \"$f.changeover-new\" && mv -f \"$f.changeover-new\" \"$f\" && "
                         "rm -f \"$d/standby.signal\" && sync \"$d\"\n",
                         NULL, 0, pg_text_str(&lines), NULL, NULL);
-    if (result != CO_DONE || !call->conn)
+    if (result != CO_DONE || !pg_alive(call->conn))
         return result;
     PG_RESULT rows = NULL;
     result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.pg_is_in_recovery()", 0, NULL, &rows);
@@ -103,7 +103,7 @@ static enum co_result stop_probe(struct co_call *call, enum co_presence *ret)
 /* Everybody is ended first: a clean stop ends them too, but waits for what they hold. */
 static enum co_result stop_apply(struct co_call *call)
 {
-    if (call->conn) {
+    if (pg_alive(call->conn)) {
         enum co_result result = pg_end_foreign(call);
         if (result != CO_DONE)
             return result;

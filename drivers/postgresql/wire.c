@@ -29,7 +29,8 @@ bool pg_pause(struct co_call *call, struct co_conn *conn, int64_t ms)
     if (until > call->deadline_ns)
         until = call->deadline_ns;
     /* Nothing is expected on the socket; if it closes, the next statement says so. */
-    return call->host->wait_fd(call->ctx, PQsocket(conn->pg), 0, until) >= 0;
+    int fd = pg_alive(conn) ? PQsocket(conn->pg) : call->host->interrupted_fd(call->ctx);
+    return call->host->wait_fd(call->ctx, fd, 0, until) >= 0;
 }
 
 static enum co_result lost(struct co_call *call, struct co_conn *conn, enum pg_kind kind, bool sent, int code, const char *what)
