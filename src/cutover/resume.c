@@ -31,14 +31,30 @@ struct foreign {
     struct co_text token, info;
 };
 
-/* Is a marker of some run on either server of the pair? */
-static void look_at_pair(struct co_pair *pair, struct foreign *ret)
+/* A run that this journal has ended: its marker was left on a server that couldn't be reached at the end. */
+static bool is_left_over(struct co_journal *journal, const char *token)
+{
+    struct co_run_row row;
+    CO_AUTOFREE char *id = co_strdup(token);
+    char *colon = id ? strrchr(id, ':') : NULL;
+    if (!colon)
+        return false;
+    *colon = '\0';
+    return co_journal_run(journal, id, &row, NULL) == 0 && row.ended_wall_ms != 0;
+}
+
+/* Is a marker of some run on either server of the pair? With a journal, what its ended runs left is taken away. */
+static void look_at_pair(struct co_pair *pair, struct co_journal *journal_or_null, struct foreign *ret)
 {
     for (int side = 0; side < 2 && !ret->found; side++) {
         struct co_error err = {0};
         struct co_endpoint *ep = co_endpoint_new(pair, (enum co_side)side, CO_CONN_MAIN);
-        if (ep && co_ep_marker_get(ep, co_now_ns() + CO_CONNECT_NS, &ret->token, &ret->info, &err) == CO_DONE && ret->token.bytes)
-            ret->found = true;
+        if (ep && co_ep_marker_get(ep, co_now_ns() + CO_CONNECT_NS, &ret->token, &ret->info, &err) == CO_DONE && ret->token.bytes) {
+            if (journal_or_null && is_left_over(journal_or_null, co_text_str(&ret->token)))
+                (void)co_ep_marker_set(ep, co_text_str(&ret->token), NULL, NULL, co_now_ns() + CO_CONNECT_NS, &err);
+            else
+                ret->found = true;
+        }
         co_endpoint_free(ep);
     }
 }
@@ -46,14 +62,14 @@ static void look_at_pair(struct co_pair *pair, struct foreign *ret)
 static void look_for_marker(struct co_session *session, struct foreign *ret)
 {
     for (size_t i = 0; i < session->pair_count && !ret->found; i++)
-        look_at_pair(session->pairs[i], ret);
+        look_at_pair(session->pairs[i], session->journal, ret);
 }
 
 /* What the run noted for this pair stands in the pair's own markers. */
 static int import_notes(struct co_session *session, struct co_pair *pair, const char *run, struct co_error *err)
 {
     struct foreign mark = {0};
-    look_at_pair(pair, &mark);
+    look_at_pair(pair, NULL, &mark);
     json_t *doc = mark.found ? json_loads(co_text_str(&mark.info), 0, NULL) : NULL;
     json_t *notes = json_object_get(doc, "notes");
     int failed = co_pair_use_journal(pair, session->journal, run, err);
