@@ -25,6 +25,8 @@ static void put(char *ret, size_t ret_bytes, struct co_text *text)
     memcpy(ret, data, bytes + 1);
 }
 
+static const char no_memory[] = "out of memory, also for saying what failed";
+
 int co_fail(struct co_error *err, int code, const char *format, ...)
 {
     if (!err)
@@ -38,6 +40,8 @@ int co_fail(struct co_error *err, int code, const char *format, ...)
     err->native[0] = '\0';
     err->hint[0] = '\0';
     put(err->message, sizeof err->message, &text);
+    if (err->message[0] == '\0' && text.overflow)
+        memcpy(err->message, no_memory, sizeof no_memory);
     return code;
 }
 
@@ -63,7 +67,8 @@ void co_error_prefix(struct co_error *err, const char *format, ...)
     co_text_vadd(&text, format, args);
     va_end(args);
     co_text_add_bytes(&text, err->message, strnlen(err->message, sizeof err->message));
-    put(err->message, sizeof err->message, &text);
+    if (!text.overflow) /* else the message stands without it */
+        put(err->message, sizeof err->message, &text);
 }
 
 void co_error_clear(struct co_error *err)

@@ -73,11 +73,11 @@ static int standing(struct co_journal *journal, const char *run, int64_t epoch, 
     int rc = sqlite3_step(statement);
     if (rc == SQLITE_ROW)
         co_journal_fill_run(statement, ret);
-    sqlite3_reset(statement);
+    result = co_sql_last_row(journal, CO_SQL_D_STANDING, statement, rc, err);
+    if (result)
+        return result;
     if (rc == SQLITE_DONE)
         return co_fail(err, CO_E_STATE, "there is no run %s in journal %s", run, journal->path);
-    if (rc != SQLITE_ROW)
-        return co_sql_fail(journal, journal->decide, rc, "reading the run", err);
     if (ret->ended_wall_ms != 0)
         return co_fail(err, CO_E_CONFLICT, "run %s has ended already (%s)", run, ret->outcome);
     if (ret->epoch != epoch) {
@@ -128,7 +128,9 @@ static int begin_run(struct co_journal *journal, const struct co_run_row *row, s
     int rc = sqlite3_step(statement);
     if (rc == SQLITE_ROW)
         co_journal_fill_run(statement, &other);
-    sqlite3_reset(statement);
+    result = co_sql_last_row(journal, CO_SQL_D_UNFINISHED, statement, rc, err);
+    if (result)
+        return result;
     if (rc == SQLITE_ROW) {
         char since[40];
         co_wall_format(other.started_wall_ms, since, sizeof since);
@@ -139,8 +141,6 @@ static int begin_run(struct co_journal *journal, const struct co_run_row *row, s
         co_hint(err, "Finish it with `changeover resume`, or back out of it with `changeover abort`.");
         return CO_E_CONFLICT;
     }
-    if (rc != SQLITE_DONE)
-        return co_sql_fail(journal, journal->decide, rc, "looking for an unfinished run", err);
     int64_t started = row->started_wall_ms > 0 ? row->started_wall_ms : co_wall_ms();
     result = co_sql_exec(journal, CO_SQL_D_RUN_NEW, "beginning a run", err,
                          CO_BINDS(CO_T(row->id), CO_T(row->kind), CO_I(row->source), CO_I(row->epoch), CO_T(row->actor),

@@ -130,6 +130,9 @@ int co_sql_exec(struct co_journal *journal, enum co_sql which, const char *what,
                 const struct co_bind *values, size_t count);
 #define co_sql_exec0(journal, which, what, err) co_sql_exec(journal, which, what, err, NULL, 0)
 const char *co_sql_text(sqlite3_stmt *statement, int column); /* never NULL; until the next step */
+/* Ends a statement that has at most one row, after its columns were read: only the next step tells that there was
+ * no memory for a column, which co_sql_text has shown as "". `rc` is the first step's. Resets. */
+int co_sql_last_row(struct co_journal *journal, enum co_sql which, sqlite3_stmt *statement, int rc, struct co_error *err);
 int co_sql_prepare_all(struct co_journal *journal, struct co_error *err);
 void co_sql_finalize_all(struct co_journal *journal);
 

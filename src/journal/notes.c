@@ -79,13 +79,13 @@ int co_journal_identity(struct co_journal *journal, const char *pair, const char
     if (result)
         return result;
     int rc = sqlite3_step(statement);
-    if (rc == SQLITE_ROW || rc == SQLITE_DONE) {
-        co_text_set_str(ret_instance, rc == SQLITE_ROW ? co_sql_text(statement, 0) : "");
-        co_text_set_str(ret_lineage, rc == SQLITE_ROW ? co_sql_text(statement, 1) : "");
-    } else {
-        result = co_sql_fail(journal, journal->record, rc, "reading a server's identity", err);
+    co_text_clear(ret_instance);
+    co_text_clear(ret_lineage);
+    if (rc == SQLITE_ROW) {
+        co_text_set_str(ret_instance, co_sql_text(statement, 0));
+        co_text_set_str(ret_lineage, co_sql_text(statement, 1));
     }
-    sqlite3_reset(statement);
+    result = co_sql_last_row(journal, CO_SQL_IDENTITY, statement, rc, err);
     if (!result && (ret_instance->overflow || ret_lineage->overflow))
         result = co_fail(err, CO_E_NOMEM, "no memory to read a server's identity from journal %s", journal->path);
     return result;

@@ -45,11 +45,9 @@ static int look_up(struct co_journal *journal, enum co_sql which, const char *id
     int rc = sqlite3_step(statement);
     if (rc == SQLITE_ROW)
         co_journal_fill_run(statement, ret);
-    else if (rc == SQLITE_DONE)
+    result = co_sql_last_row(journal, which, statement, rc, err);
+    if (!result && rc == SQLITE_DONE)
         result = co_fail(err, CO_E_STATE, "%s in journal %s", absent, journal->path);
-    else
-        result = co_sql_fail(journal, journal->record, rc, "reading the runs", err);
-    sqlite3_reset(statement);
     return result;
 }
 

@@ -248,6 +248,15 @@ const char *co_sql_text(sqlite3_stmt *statement, int column)
     return text ? (const char *)text : "";
 }
 
+int co_sql_last_row(struct co_journal *journal, enum co_sql which, sqlite3_stmt *statement, int rc, struct co_error *err)
+{
+    if (rc == SQLITE_ROW)
+        rc = sqlite3_step(statement);
+    int result = rc == SQLITE_DONE ? 0 : co_sql_fail(journal, connection_of(journal, which), rc, "reading", err);
+    sqlite3_reset(statement);
+    return result;
+}
+
 int co_sql_prepare_all(struct co_journal *journal, struct co_error *err)
 {
     for (int which = 0; which < CO_SQL_COUNT; which++) {

@@ -16,6 +16,14 @@ static const json_t *part(const json_t *document, const char *name)
     return json_object_get(document, name);
 }
 
+/* A text that there was no memory for must not pass as a short one. */
+static const char *whole(struct co_layout *layout, const struct co_text *text)
+{
+    if (text->overflow)
+        layout->out->overflow = true;
+    return co_text_str(text);
+}
+
 /* Microseconds below 10 ms, else as people say durations; "" unknown. */
 static const char *duration(const json_t *object, char ret[32])
 {
@@ -68,7 +76,7 @@ static void say_summary(struct co_layout *layout, const json_t *document)
     ROW(layout, "exit code", number(run, "exit_code", exit_code));
     if (moves) {
         const char *primary = S(document, "primary");
-        ROW(layout, "direction", co_text_str(&direction));
+        ROW(layout, "direction", whole(layout, &direction));
         ROW(layout, "primary now", primary[0] ? primary : "not known from the record: see `changeover status`");
         ROW(layout, "write pause", milliseconds(run, "write_pause_ms", pause));
         ROW(layout, "unavailable", milliseconds(run, "unavailable_ms", unavailable));
@@ -76,7 +84,7 @@ static void say_summary(struct co_layout *layout, const json_t *document)
     ROW(layout, "decision", S(run, "decision"));
     ROW(layout, "began", S(run, "started"));
     ROW(layout, "ended", S(run, "ended"));
-    ROW(layout, "by", co_text_str(&who));
+    ROW(layout, "by", whole(layout, &who));
     ROW(layout, "held last by", S(run, "actor"));
     ROW(layout, "epoch", number(run, "epoch", epoch));
     ROW(layout, "program", S(run, "version"));
@@ -167,7 +175,7 @@ static void say_findings(struct co_layout *layout, const json_t *document)
         co_text_add(&line, "%s %s, pair %s%s%s: %s.%s%s%s", S(finding, "severity"), S(finding, "code"), S(finding, "pair"),
                     side[0] ? ", side " : "", side, S(finding, "message"), remedy[0] ? " Remedy: " : "", remedy,
                     json_is_true(json_object_get(finding, "accepted")) ? " (accepted in the config)" : "");
-        co_layout_item(layout, co_text_str(&line));
+        co_layout_item(layout, whole(layout, &line));
     }
     co_layout_items_end(layout);
 }
@@ -199,7 +207,7 @@ static void say_faults(struct co_layout *layout, const json_t *document)
         const char *native = S(error, "native"), *hint = S(error, "hint");
         co_text_add(&line, "phase %s: %s (%s%s%s)%s%s", S(at, "name"), S(error, "message"), S(error, "code"),
                     native[0] ? ", " : "", native, hint[0] ? ". " : "", hint);
-        co_layout_item(layout, co_text_str(&line));
+        co_layout_item(layout, whole(layout, &line));
     }
     json_array_foreach (part(document, "steps"), i, at) {
         if (!went_wrong(at))
@@ -210,7 +218,7 @@ static void say_faults(struct co_layout *layout, const json_t *document)
         const char *result = S(at, "result"), *detail = S(at, "detail"), *side = S(at, "side");
         co_text_add(&line, "%s of %s, pair %s%s%s: %s%s%s", S(at, "action"), S(at, "step"), S(at, "pair"),
                     side[0] ? ", side " : "", side, result[0] ? result : "not seen to end", detail[0] ? ": " : "", detail);
-        co_layout_item(layout, co_text_str(&line));
+        co_layout_item(layout, whole(layout, &line));
     }
     if (said)
         co_layout_items_end(layout);
@@ -246,7 +254,7 @@ static void say_step(struct co_layout *layout, const json_t *step)
         co_text_add(&line, ", %s", took);
     if (by[0])
         co_text_add(&line, " (%s)", by);
-    co_layout_paragraph(layout, co_text_str(&line));
+    co_layout_paragraph(layout, whole(layout, &line));
     if (S(step, "statement")[0])
         co_layout_block(layout, S(step, "statement"));
     if (S(step, "detail")[0]) {

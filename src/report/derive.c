@@ -46,10 +46,14 @@ static json_t *write_pause_of(const json_t *document, const json_t *run)
     json_t *parts = json_array();
     size_t i;
     json_t *phase;
-    json_array_foreach (json_object_get(document, "phases"), i, phase)
-        if (in_pause(co_report_string(phase, "name")))
-            json_array_append_new(parts, json_pack("{s:O, s:O, s:O}", "phase", json_object_get(phase, "name"), "ms",
-                                                   json_object_get(phase, "ms"), "us", json_object_get(phase, "us")));
+    json_array_foreach (json_object_get(document, "phases"), i, phase) {
+        if (!in_pause(co_report_string(phase, "name")))
+            continue;
+        json_t *part = json_pack("{s:O, s:O, s:O}", "phase", json_object_get(phase, "name"), "ms", json_object_get(phase, "ms"),
+                                 "us", json_object_get(phase, "us"));
+        if (json_array_append_new(parts, part) < 0)
+            return json_decref(parts), NULL;
+    }
     return json_pack("{s:O, s:o}", "ms", json_object_get(run, "write_pause_ms"), "parts", parts);
 }
 
@@ -73,10 +77,12 @@ static json_t *changes_of(const json_t *document)
         if (strcmp(co_report_string(before, "moment"), "before") != 0 || strcmp(co_report_string(after, "moment"), "after") != 0 ||
             !same_fact(before, after) || strcmp(co_report_string(before, "value"), co_report_string(after, "value")) == 0)
             continue;
-        json_array_append_new(changes, json_pack("{s:O, s:O, s:O, s:O, s:O, s:O}", "pair", json_object_get(before, "pair"), "side",
-                                                 json_object_get(before, "side"), "group", json_object_get(before, "group"), "name",
-                                                 json_object_get(before, "name"), "before", json_object_get(before, "value"),
-                                                 "after", json_object_get(after, "value")));
+        json_t *change = json_pack("{s:O, s:O, s:O, s:O, s:O, s:O}", "pair", json_object_get(before, "pair"), "side",
+                                   json_object_get(before, "side"), "group", json_object_get(before, "group"), "name",
+                                   json_object_get(before, "name"), "before", json_object_get(before, "value"), "after",
+                                   json_object_get(after, "value"));
+        if (json_array_append_new(changes, change) < 0)
+            return json_decref(changes), NULL;
     }
     return changes;
 }

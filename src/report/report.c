@@ -43,17 +43,18 @@ int co_report_json(struct co_journal *journal, const char *run_or_null_for_last,
     int result = co_journal_dump(journal, run_or_null_for_last, &dump, err);
     if (result)
         return result;
-    json_t *document = envelope("changeover.report/1");
     CO_TEXT_AUTO path = CO_TEXT_INIT;
     co_text_set_str(&path, co_journal_path(journal));
     co_mask_text(&path);
-    json_t *shown = json_string(co_text_str(&path)); /* NULL: not UTF-8 */
-    if (!document || json_object_set_new(document, "journal", shown ? shown : json_null()) < 0 ||
+    json_t *document = envelope("changeover.report/1");
+    json_t *shown = path.overflow ? NULL : json_string(co_text_str(&path)); /* NULL, too: not UTF-8 */
+    if (!document || path.overflow || json_object_set(document, "journal", shown ? shown : json_null()) < 0 ||
         json_object_update(document, dump) < 0 || !co_report_derive(document)) {
         json_decref(document);
         document = NULL;
         result = no_memory(err);
     }
+    json_decref(shown);
     json_decref(dump);
     *ret = document;
     return result;
@@ -95,6 +96,7 @@ int co_report_render(struct co_journal *journal, const char *run_or_null_for_las
         co_report_content(&layout, document);
         co_layout_end(&layout);
         co_mask_text(ret);
+        ret->overflow |= title.overflow;
     }
     json_decref(document);
     if (!result && ret->overflow)
