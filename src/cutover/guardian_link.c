@@ -19,6 +19,7 @@
 #include "cutover/run.h"
 
 #define START_NS (60 * CO_NS_PER_S)
+#define PULSE_NS (4 * CO_NS_PER_S) /* longer than one call of an undo, and well within any undo_budget */
 #define END_NS (10 * CO_NS_PER_S)
 #define CHILD_SOCKET 3
 #define CHILD_LOCK 4
@@ -153,6 +154,13 @@ void co_guardian_tell(struct co_runner *run, const char *word, int64_t deadline_
     int bytes = snprintf(message, sizeof message, "%s %lld", word, (long long)deadline_ns);
     if (send(run->guardian->fd, message, (size_t)bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) { /* its death is seen elsewhere */
     }
+}
+
+void co_guardian_pulse(struct co_runner *run, int64_t call_deadline_ns)
+{
+    int64_t until_ns = co_now_ns() + PULSE_NS;
+    if (run->undoing)
+        co_guardian_tell(run, "undoing", until_ns > call_deadline_ns ? until_ns : call_deadline_ns + CO_NS_PER_S);
 }
 
 bool co_guardian_alive(struct co_runner *run)

@@ -70,6 +70,7 @@ struct co_runner {
     int64_t undo_deadline_ns;
     const char *phase;             /* name of the phase under way */
     size_t follow_ups;             /* failures after the commit */
+    atomic_bool undoing;           /* until every source is back */
     atomic_bool cancelled;         /* interrupted before the commit, or the guardian died */
     pthread_t watcher;
     bool watching;
@@ -186,6 +187,9 @@ int co_check_lane(struct co_lane *lane, enum co_check_stage stage, struct co_fin
 /* ---- guardian_link.c: the tool's end ---- */
 int co_guardian_start(struct co_runner *run, struct co_error *err);
 void co_guardian_tell(struct co_runner *run, const char *word, int64_t deadline_ns); /* never blocks */
+/* During an undo, before each call: still at work. The guardian takes over when it hears nothing for longer than a
+ * call may last. */
+void co_guardian_pulse(struct co_runner *run, int64_t call_deadline_ns);
 bool co_guardian_alive(struct co_runner *run);
 int co_guardian_fd(struct co_runner *run); /* readable when it died */
 void co_guardian_end(struct co_runner *run); /* "bye", waits for it */

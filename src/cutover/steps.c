@@ -161,6 +161,7 @@ static enum co_result insist_once(struct co_lane *lane, size_t index, int64_t de
     const struct co_step *step = co_pair_step(lane->pair, index);
     struct co_endpoint *ep = lane->second[step->role], *other = co_lane_other(lane, step, ep, true);
     int64_t call_ns = co_min_deadline(deadline_ns, co_now_ns() + (step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : INSIST_CALL_NS));
+    co_guardian_pulse(lane->run, call_ns);
     if (look_first) {
         enum co_presence there = CO_ABSENT;
         enum co_result got = co_ep_step_probe(ep, other, step, call_ns, &there, &lane->error);
@@ -208,6 +209,7 @@ static int revert_one(struct co_lane *lane, size_t index, int64_t deadline_ns)
     for (;;) {
         int64_t call_ns = co_min_deadline(deadline_ns, co_now_ns() + (step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : INSIST_CALL_NS));
         enum co_presence there = CO_PARTIAL;
+        co_guardian_pulse(lane->run, call_ns);
         enum co_result got = co_ep_step_probe(ep, other, step, call_ns, &there, &lane->error);
         if (got == CO_DONE && there == CO_ABSENT) {
             co_error_clear(&lane->error);
@@ -216,6 +218,7 @@ static int revert_one(struct co_lane *lane, size_t index, int64_t deadline_ns)
         if (got == CO_DONE) {
             co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_STEP, "take back: %s", step->title);
             int64_t row = record_begin(lane, step, "revert", index);
+            co_guardian_pulse(lane->run, call_ns);
             got = co_ep_step_revert(ep, other, step, call_ns, &lane->error);
             record_end(lane, row, co_result_name(got), got == CO_DONE || got == CO_AGAIN ? "" : lane->error.message);
             if (got == CO_DONE)

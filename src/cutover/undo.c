@@ -24,6 +24,7 @@ static int still_complete(struct co_lane *lane, int64_t deadline_ns)
     if (!lane->position.bytes || lane->caps.fence_stops)
         return 0;
     CO_TEXT_AUTO now = CO_TEXT_INIT;
+    co_guardian_pulse(lane->run, 0);
     enum co_result got = co_ep_position(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &now, &lane->error);
     if (got != CO_DONE)
         return co_lane_fail(lane, got);
@@ -53,6 +54,7 @@ static int source_steps_back(struct co_lane *lane, int64_t deadline_ns)
 static int source_takes_writes(struct co_lane *lane, int64_t deadline_ns)
 {
     for (;;) {
+        co_guardian_pulse(lane->run, 0);
         enum co_result got = co_ep_probe_write(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &lane->error);
         if (got == CO_DONE)
             return 0;
@@ -85,6 +87,7 @@ static int is_open_already(struct co_lane *lane, int64_t deadline_ns)
 static int try_source(struct co_lane *lane, int64_t deadline_ns)
 {
     bool absent = false;
+    co_guardian_pulse(lane->run, 0);
     int failed = co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_LEFT, &absent, co_min_deadline(deadline_ns, co_now_ns() + CALL_NS),
                                 &lane->error);
     if (!failed && absent)
@@ -211,7 +214,8 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
     run->undo_deadline_ns = co_deadline_in_ms(config->cutover.undo_budget_ms);
     co_runner_interruptible(run, true);
     co_runner_hold(run, false);
-    co_guardian_tell(run, "undoing", run->undo_deadline_ns);
+    run->undoing = true;
+    co_guardian_pulse(run, 0);
     co_runner_say(run, NULL, CO_WATCH_PHASE_BEGIN, "undo");
     int64_t began = co_now_ns(), row = -1;
     if (decide_undo(run, &err) || become_undoer(run, &err))
@@ -220,6 +224,8 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
     switch_back(run);
     int failed = run->source_lost ? 0 : co_lanes_each(run, undo_source);
     int64_t back_ns = co_now_ns();
+    run->undoing = false;
+    co_guardian_tell(run, "returned", 0); /* nothing presses any more; when this process fails it exits, and that is seen */
     if (failed) {
         co_journal_phase_end(run->journal, row, "failed", NULL, NULL);
         co_fail(&err, failed, "the undo isn't finished: not every old primary takes writes again");
