@@ -29,7 +29,7 @@ _changeover()
     lag) words="$words --wait= --watch= --history= --fail-fast --timeout --format" ;;
     cutover) words="$words --dry-run --yes --when-ready= --max-write-pause" ;;
     resume) words="$words --if-needed --take-over" ;;
-    abort) words="$words --yes --take-over --b-is-lost" ;;
+    abort) words="$words --yes --take-over --forget --b-is-lost" ;;
     rollback) words="$words --dry-run --yes --when-ready= --max-write-pause --check --b-is-lost" ;;
     detach) words="$words --dry-run --yes" ;;
     report) words="$words --format --run --list" ;;

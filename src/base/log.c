@@ -96,7 +96,7 @@ static void write_all(const char *data, size_t bytes)
     }
 }
 
-static void emit(const char *kind, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void emit(const char *kind, const char *format, va_list args)
 {
     int saved_errno = errno;
     CO_TEXT_AUTO text = CO_TEXT_INIT;

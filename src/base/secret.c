@@ -250,6 +250,19 @@ void co_mask_add(const char *secret)
     }
 }
 
+void co_mask_clear(void)
+{
+    pthread_rwlock_wrlock(&mask.lock);
+    while (mask.first) {
+        struct mask_entry *entry = mask.first;
+        mask.first = entry->next;
+        co_secret_free(entry->block);
+        free(entry);
+    }
+    memset(mask.begins, 0, sizeof mask.begins);
+    pthread_rwlock_unlock(&mask.lock);
+}
+
 static bool is_word(char byte)
 {
     return isalnum((unsigned char)byte) || byte == '_';

@@ -21,6 +21,7 @@ int co_secret_from_file(const char *path, struct co_secret_value **ret, struct c
 int co_secret_from_env(const char *name, struct co_secret_value **ret, struct co_error *err);
 
 void co_mask_add(const char *secret);
+void co_mask_clear(void); /* wipes and forgets all: when the program ends, and between the inputs of a fuzzer */
 void co_mask_text(struct co_text *text);
 void co_mask_buffer(char *buffer, size_t buffer_bytes); /* NUL-terminated, in place, never grows */
 void co_wipe(void *data, size_t bytes);

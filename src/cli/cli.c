@@ -8,6 +8,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/secret.h"
 #include "cli/internal.h"
 #include "config/schema.h"
 #include "config/url.h"
@@ -191,5 +192,6 @@ int co_cli_main(int argc, char **argv)
     json_decref(cli.errors);
     co_text_done(&cli.plain);
     free(cli.pairs);
+    co_mask_clear(); /* nothing is printed after this */
     return code;
 }
