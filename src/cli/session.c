@@ -85,6 +85,7 @@ int co_cli_run_options(struct co_cli *cli, struct co_run_options *ret)
                                    .when_ready_ms = -1,
                                    .b_is_lost = cli->given[CO_OPTION_B_IS_LOST],
                                    .take_over = cli->given[CO_OPTION_TAKE_OVER],
+                                   .forget = cli->given[CO_OPTION_FORGET],
                                    .if_needed = cli->given[CO_OPTION_IF_NEEDED],
                                    .operator_name = co_cli_operator()};
     int code = co_cli_duration(cli, CO_OPTION_MAX_WRITE_PAUSE, -1, &ret->max_write_pause_ms);

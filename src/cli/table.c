@@ -106,6 +106,8 @@ const struct co_option_spec co_options[CO_OPTION_COUNT] = {
                              "nothing to resume is fine (exit 0); for boot"},
     [CO_OPTION_TAKE_OVER] = {CO_OPTION_TAKE_OVER, "take-over", 0, CO_ARITY_NONE, NULL, NULL, ON(RESUME) | ON(ABORT),
                              "also a run that is on the servers and not in this journal"},
+    [CO_OPTION_FORGET] = {CO_OPTION_FORGET, "forget", 0, CO_ARITY_NONE, NULL, NULL, ON(ABORT),
+                          "end a run here that was ended from another machine, without touching a server"},
     [CO_OPTION_CHECK] = {CO_OPTION_CHECK, "check", 0, CO_ARITY_NONE, NULL, NULL, ON(ROLLBACK),
                          "is the way back open, and what would it lose; changes nothing"},
     [CO_OPTION_B_IS_LOST] = {CO_OPTION_B_IS_LOST, "b-is-lost", 0, CO_ARITY_NONE, NULL, NULL, ON(ROLLBACK) | ON(ABORT),

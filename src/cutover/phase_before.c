@@ -210,6 +210,8 @@ static int gate_lane(struct co_lane *lane)
     struct co_gate *gate = failed ? NULL : co_gate_new(co_pair_config(lane->pair));
     if (!failed && !gate)
         failed = co_fail(&lane->error, CO_E_NOMEM, "out of memory");
+    if (!failed && lane->caps.rounds)
+        co_lag_with_rounds(lag);
     if (!failed)
         failed = gate_loop(lane, wait, lag, gate);
     if (failed)

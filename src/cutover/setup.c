@@ -128,6 +128,27 @@ static int check_lane(struct co_lane *lane)
     return failed;
 }
 
+/* The first round copies everything. */
+static int first_round(struct co_lane *lane)
+{
+    struct co_sink sink = {.progress = pass_progress, .arg = lane};
+    enum co_result got = co_ep_capabilities(lane->main[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
+    if (got != CO_DONE)
+        return co_lane_fail(lane, got);
+    if (!lane->caps.rounds)
+        return 0;
+    co_endpoint_sink(lane->main[CO_TARGET], &sink);
+    do {
+        got = CO_NO_EFFECT;
+        if (lane->run->session->interrupted)
+            co_fail(&lane->error, CO_E_INTERRUPTED, "interrupted in the first round");
+        else
+            got = co_ep_round(lane->main[CO_TARGET], lane->main[CO_SOURCE], co_now_ns() + CO_SLOW_CALL_NS, &lane->error);
+    } while (got == CO_AGAIN);
+    co_endpoint_sink(lane->main[CO_TARGET], NULL);
+    return got == CO_DONE ? 0 : co_lane_fail(lane, got);
+}
+
 /* The new follower is seen to follow. */
 static int see_link(struct co_lane *lane)
 {
@@ -196,6 +217,8 @@ static int setup_lane(struct co_lane *lane)
     co_pair_record_identity(lane->pair, co_endpoint_side(lane->main[CO_TARGET]), "", "");
     lane->opened = true; /* from here on something may be changed */
     failed = do_steps(lane, CO_PHASE_SETUP);
+    if (!failed)
+        failed = first_round(lane);
     if (!failed)
         failed = see_link(lane);
     return failed ? failed : remember_identities(lane);

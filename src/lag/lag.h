@@ -28,6 +28,9 @@ void co_lag_sample_done(struct co_lag_sample *sample);
 struct co_lag;
 int co_lag_new(struct co_pair *pair, struct co_lag **ret, struct co_error *err);
 void co_lag_free(struct co_lag *lag);
+/* An engine that replicates in rounds gets nowhere by waiting: inside a run each measurement carries its own round
+ * out, and the lag is how long that took. */
+void co_lag_with_rounds(struct co_lag *lag);
 void co_lag_interrupt(struct co_lag *lag); /* from any thread or a signal handler's thread */
 
 /* One shot: one position of the primary, waits at most timeout_ms (-1: the pair's max_ms + 1 s) for it.

@@ -30,6 +30,7 @@ struct co_lag {
     struct co_pair *pair;
     struct co_endpoint *ep[2]; /* by side */
     int wake_fd;
+    bool rounds;
     struct remembered ring[REMEMBERED];
     size_t first, count;
     int64_t reached_ns; /* age is counted from here: the newest position seen applied */
@@ -50,6 +51,11 @@ int co_lag_new(struct co_pair *pair, struct co_lag **ret, struct co_error *err)
     }
     *ret = lag;
     return 0;
+}
+
+void co_lag_with_rounds(struct co_lag *lag)
+{
+    lag->rounds = true;
 }
 
 static void forget(struct co_lag *lag)
@@ -240,7 +246,13 @@ static bool wait_for(struct co_lag *lag, int64_t deadline_ns, struct co_lag_samp
             say(ret, CO_GATE_UNKNOWN, &err);
             return false;
         }
-        if (own_wait) {
+        if (lag->rounds) {
+            enum co_result got = co_ep_round(lag->ep[!ret->primary], lag->ep[ret->primary], deadline_ns, &err);
+            if (got != CO_DONE && got != CO_AGAIN && err.code != CO_E_TIMEOUT) {
+                say(ret, CO_GATE_BROKEN, &err);
+                return false;
+            }
+        } else if (own_wait) {
             enum co_result got =
                 co_ep_wait_applied(lag->ep[!ret->primary], want, co_min_deadline(deadline_ns, look_ns), &err);
             if (got == CO_NO_EFFECT && err.code != CO_E_TIMEOUT && err.code != CO_E_UNSUPPORTED) {

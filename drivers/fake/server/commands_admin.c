@@ -230,6 +230,7 @@ static void demote(struct fk_server *s, struct fk_session *session, const char *
         s->at.term_count--;
         fk_set(&s->d.source, s->d.old_source);
         s->d.follower = true;
+        s->up_retry_ms = 0;
         fk_received_drop(s);
     }
     saved(s, session, id);
@@ -264,6 +265,7 @@ static void follow(struct fk_server *s, struct fk_session *session, const struct
         fk_set(&s->d.slots, "");
     }
     fk_up_close(s, "");
+    s->up_retry_ms = 0; /* connects in this turn */
     fk_received_drop(s);
     s->synced = false;
     end_clients(s, true);
