@@ -239,6 +239,17 @@ static int detach_lane(struct co_lane *lane)
     return do_steps(lane, CO_PHASE_DETACH);
 }
 
+/* The migration is over: a later one may begin with whatever servers, and names that detach removed don't bind. */
+static void forget_identities(struct co_runner *run)
+{
+    for (size_t i = 0; i < run->lane_count; i++)
+        for (int side = 0; side < 2; side++) {
+            struct co_pair *pair = run->lanes[i].pair;
+            co_pair_record_identity(pair, (enum co_side)side, "", "");
+            co_journal_identity_put(run->journal, co_pair_name(pair), co_side_name((enum co_side)side), "", "", NULL);
+        }
+}
+
 /* ---------------------------------------------------------------- both */
 
 static enum co_exit conclude(struct co_runner *run, int failed)
@@ -297,6 +308,7 @@ static enum co_exit run_steps(struct co_session *session, const struct co_run_op
             co_markers_remove(&run, CO_TARGET);
             co_markers_remove(&run, CO_SOURCE);
             ret->error_count = 0; /* a server that is gone keeps nothing of ours */
+            forget_identities(&run);
         }
         code = conclude(&run, failed);
     }
