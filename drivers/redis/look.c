@@ -96,19 +96,6 @@ static void set_text(struct co_call *call, struct co_text *text, const char *val
     call->host->text_set(call->ctx, text, value, strlen(value));
 }
 
-/* Redis has no name for the data that outlives a promotion or a restart (both change the replication id), so setup
- * gives one: the instance that was the primary then. */
-static void set_lineage(struct co_call *call, struct co_text *text, const struct rd_state *state, const struct rd_marker *marker,
-                        const char *instance, bool empty)
-{
-    if (*marker->lineage)
-        set_text(call, text, marker->lineage);
-    else if (state->primary && !*marker->instance && !empty)
-        set_text(call, text, instance);
-    else
-        set_text(call, text, "");
-}
-
 enum co_result rd_identify(struct co_call *call, struct co_identity *ret)
 {
     RD_STATE(state);
@@ -137,7 +124,9 @@ enum co_result rd_identify(struct co_call *call, struct co_identity *ret)
     set_text(call, ret->product, state.version.flavour == RD_VALKEY ? "Valkey" : "Redis");
     set_text(call, ret->version, version);
     set_text(call, ret->instance, instance);
-    set_lineage(call, ret->lineage, &state, &marker, instance, empty);
+    /* Redis has no name for the data that outlives a promotion or a restart (both change the replication id), so setup
+     * gives one: the instance that was the primary then. Before that it is "" */
+    set_text(call, ret->lineage, marker.lineage);
     set_text(call, ret->incarnation, state.run_id);
     ret->role = state.loading || state.syncing ? CO_ROLE_OTHER : state.primary ? CO_ROLE_PRIMARY : CO_ROLE_FOLLOWER;
     ret->accepts_writes = rd_state_accepts_writes(&state);

@@ -20,7 +20,7 @@
  *   after that. A stale session was either listed, then it is gone and what it sends is never executed; or named
  *   itself after the listing, then it reads the new marker. No interleaving lets a stale change through.
  *
- * Format: changeover/1 id=<instance> lin=<lineage> token=<token> info=<base64>
+ * Format: changeover/1 id=<instance> [tmp=1] lin=<lineage> token=<token> info=<base64>
  */
 #include "rd.h"
 
@@ -66,6 +66,7 @@ bool rd_marker_parse(const char *setting, struct rd_marker *ret)
     marker.instance = field_dup(setting, "id");
     marker.lineage = field_dup(setting, "lin");
     marker.token = field_dup(setting, "token");
+    marker.temporary = rd_field(setting, strlen(setting), ' ', "tmp", &value, &bytes);
     if (rd_field(setting, strlen(setting), ' ', "info", &value, &bytes))
         marker.info = rd_unbase64(value, bytes, &plain);
     else
@@ -89,7 +90,8 @@ char *rd_marker_print(const struct rd_marker *marker)
         return rd_strndup("", 0);
     if (marker->info && *marker->info && !info)
         return NULL;
-    if (asprintf(&text, MARKER_HEAD "%s%s%s%s%s%s%s%s", *instance ? " id=" : "", instance, *lineage ? " lin=" : "", lineage,
+    if (asprintf(&text, MARKER_HEAD "%s%s%s%s%s%s%s%s%s", *instance ? " id=" : "", instance,
+                 *instance && marker->temporary ? " tmp=1" : "", *lineage ? " lin=" : "", lineage,
                  *token ? " token=" : "", token, info ? " info=" : "", info ? info : "") < 0)
         return NULL;
     return text;
@@ -412,8 +414,11 @@ static enum co_result set_locked(struct co_call *call, struct rd_marker *present
         if (!derived)
             return rd_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
         after.instance = derived;
-        if (state.primary) /* see identify(): a follower's lineage is its primary's */
-            after.lineage = derived;
+        after.temporary = true;
+    }
+    if (!token && present->temporary) {
+        after.instance = (char *)"";
+        after.temporary = false;
     }
     result = write_setting(call, present, &after);
     if (result != CO_DONE || !token || expected || !call->run)
@@ -450,8 +455,10 @@ enum co_result rd_identity_set(struct co_call *call, const char *instance, const
     if (result != CO_DONE)
         return result;
     after = present;
-    if (instance)
+    if (instance) {
         after.instance = (char *)instance;
+        after.temporary = false;
+    }
     if (lineage)
         after.lineage = (char *)lineage;
     result = write_setting(call, &present, &after);

@@ -172,9 +172,10 @@ bool rd_alive(struct co_conn *conn);
 
 struct rd_marker {
     char *instance, *lineage, *token, *info; /* never NULL after a successful parse */
+    bool temporary; /* the instance goes with the token: a run wrote it, not setup */
 };
 void rd_marker_done(struct rd_marker *marker);
-#define RD_MARKER(name) __attribute__((cleanup(rd_marker_done))) struct rd_marker name = {NULL, NULL, NULL, NULL}
+#define RD_MARKER(name) __attribute__((cleanup(rd_marker_done))) struct rd_marker name = {NULL, NULL, NULL, NULL, false}
 /* "" gives four empty texts. False: no memory, or the setting holds something that isn't ours. */
 bool rd_marker_parse(const char *setting, struct rd_marker *ret);
 char *rd_marker_print(const struct rd_marker *marker); /* "" when all are empty; NULL: no memory */

@@ -40,7 +40,7 @@ static enum co_result name_source_probe(struct co_call *call, enum co_presence *
     enum co_result result = read_marker(call, call->conn, &state, &marker);
 
     if (result == CO_DONE)
-        *ret = *marker.instance && *marker.lineage ? CO_PRESENT : CO_ABSENT;
+        *ret = *marker.instance && !marker.temporary && *marker.lineage ? CO_PRESENT : CO_ABSENT;
     return result;
 }
 
