@@ -4,6 +4,8 @@
 
 #include "cutover/run.h"
 
+#define LOOK_NS (3 * CO_NS_PER_S)
+
 struct audit {
     struct co_runner *run;
     struct co_lane *lane;
@@ -32,7 +34,7 @@ static void facts_of(struct co_lane *lane, enum co_run_role role, const char *mo
     struct co_identity_data id = {0};
     struct co_error err = {0};
     co_endpoint_sink(ep, &sink);
-    if (co_ep_identify(ep, co_now_ns() + CO_CONNECT_NS, &id, &err) == CO_DONE) {
+    if (co_ep_identify(ep, co_now_ns() + LOOK_NS, &id, &err) == CO_DONE) {
         char bytes[32];
         snprintf(bytes, sizeof bytes, "%" PRId64, id.data_bytes);
         keep(&audit, "version", "product", co_text_str(&id.product));
@@ -43,7 +45,7 @@ static void facts_of(struct co_lane *lane, enum co_run_role role, const char *mo
         keep(&audit, "identity", "lineage", co_text_str(&id.lineage));
         keep(&audit, "identity", "role", role_name(id.role));
         keep(&audit, "size", "data_bytes", id.data_bytes >= 0 ? bytes : "");
-        if (co_ep_settings(ep, co_now_ns() + CO_CONNECT_NS, &err) != CO_DONE)
+        if (co_ep_settings(ep, co_now_ns() + LOOK_NS, &err) != CO_DONE)
             co_journal_event(run->journal, run->row.id, co_pair_name(lane->pair), "audit", err.message, NULL);
     } else {
         co_journal_event(run->journal, run->row.id, co_pair_name(lane->pair), "audit", err.message, NULL);
@@ -63,7 +65,12 @@ static int before(struct co_lane *lane, enum co_run_role role, struct co_error *
 static int after(struct co_lane *lane, enum co_run_role role, struct co_error *err)
 {
     (void)err;
-    if (!(lane->run->source_lost && role == CO_SOURCE))
+    if (lane->run->source_lost && role == CO_SOURCE)
+        return 0;
+    if (lane->run->row.decision == CO_DECISION_UNDO && role == CO_TARGET && !lane->target_clean)
+        co_journal_event(lane->run->journal, lane->run->row.id, co_pair_name(lane->pair), "audit",
+                         "the target wasn't looked at again: it couldn't be made as before", NULL);
+    else
         facts_of(lane, role, "after");
     return 0;
 }
