@@ -31,6 +31,11 @@ struct foreign {
     struct co_text token, info;
 };
 
+/* A run of another journal goes on here with an epoch that no process there gets to. */
+#define ADOPTED_EPOCH INT64_C(1000000)
+/* In the row's version, from its first record on: the run began in another journal, and its decision stands there. */
+#define ADOPTED "adopted "
+
 /* A run that this journal has ended: its marker was left on a server that couldn't be reached at the end. */
 static bool is_left_over(struct co_journal *journal, const char *token)
 {
@@ -91,7 +96,7 @@ static int adopt(struct co_session *session, const struct foreign *foreign, stru
     if (!doc || !colon || json_unpack(doc, "{s:s, s:s, s:s}", "run", &id, "kind", &kind, "source", &source) != 0)
         failed = co_fail(err, CO_E_STATE, "the marker on the server can't be read: %s", co_text_str(&foreign->token));
     if (!failed) {
-        *ret = (struct co_run_row){.epoch = strtoll(colon + 1, NULL, 10),
+        *ret = (struct co_run_row){.epoch = (strtoll(colon + 1, NULL, 10) / ADOPTED_EPOCH + 1) * ADOPTED_EPOCH,
                                    .source = strcmp(source, "b") == 0 ? CO_SIDE_B : CO_SIDE_A,
                                    .pid = getpid(),
                                    .exit_code = -1,
@@ -102,7 +107,7 @@ static int adopt(struct co_session *session, const struct foreign *foreign, stru
         snprintf(ret->kind, sizeof ret->kind, "%s", kind);
         snprintf(ret->actor, sizeof ret->actor, "taken-over");
         snprintf(ret->config_hash, sizeof ret->config_hash, "%s", session->config->hash);
-        snprintf(ret->version, sizeof ret->version, "%s", CO_VERSION);
+        snprintf(ret->version, sizeof ret->version, ADOPTED "%.20s", CO_VERSION);
         gethostname(ret->host, sizeof ret->host - 1);
         failed = co_journal_begin(session->journal, ret, NULL, err);
     }
@@ -166,6 +171,11 @@ static enum co_exit find(struct co_session *session, const struct co_run_options
     return CO_EXIT_DONE;
 }
 
+static bool is_adopted(const struct co_run_row *row)
+{
+    return strncmp(row->version, ADOPTED, strlen(ADOPTED)) == 0;
+}
+
 static int prepare_takeover(struct co_runner *run, const struct co_run_row *row, struct co_error *err)
 {
     char actor[25];
@@ -176,9 +186,64 @@ static int prepare_takeover(struct co_runner *run, const struct co_run_row *row,
     snprintf(run->result->run, sizeof run->result->run, "%s", row->id);
     int failed = co_lanes_open(run, err);
     for (size_t i = 0; i < run->lane_count && !failed; i++)
-        failed = co_pair_use_journal(run->lanes[i].pair, run->journal, row->id, err);
+        failed = is_adopted(row) ? import_notes(run->session, run->lanes[i].pair, row->id, err) /* this process may not be the first */
+                                 : co_pair_use_journal(run->lanes[i].pair, run->journal, row->id, err);
     snprintf(actor, sizeof actor, "resume-%d", (int)(row->epoch % 1000000) + 1);
     return failed ? failed : co_take_over(run, actor, err);
+}
+
+/* ---------------------------------------------------------------- the decision of a run from elsewhere */
+
+/* Revokes whoever worked on the target. No marker: it never was marked, or its run is over; nobody opens it then. */
+static int revoke_target(struct co_lane *lane)
+{
+    bool absent;
+    return co_marker_take(lane, CO_TARGET, CO_ABSENT_IS_LEFT, &absent, co_now_ns() + CO_CALL_NS, &lane->error);
+}
+
+static int look_at_target(struct co_lane *lane)
+{
+    struct co_identity_data id = {0};
+    enum co_result got = co_ep_identify(lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &id, &lane->error);
+    enum co_tristate accepts_writes = id.accepts_writes;
+    co_identity_data_done(&id);
+    if (got != CO_DONE)
+        return co_lane_fail(lane, got);
+    if (accepts_writes == CO_UNKNOWN)
+        return co_fail(&lane->error, CO_E_STATE, "pair %s: whether the new primary takes writes can't be seen", co_pair_name(lane->pair));
+    lane->opened = accepts_writes == CO_YES;
+    return 0;
+}
+
+/* The journal that has the decision isn't here: the servers have to tell. A target that takes writes was opened after a
+ * commit, so the run goes forward. When all targets are revoked and none takes writes, no client was ever let in and nobody
+ * can open one any more: back. Both need every target to be seen, unless the operator says that they are lost. */
+static int decide_adopted(struct co_runner *run, struct co_error *err)
+{
+    if (run->row.decision != CO_DECISION_NONE || !is_adopted(&run->row) || run->options->b_is_lost)
+        return 0;
+    int failed = co_lanes_each(run, revoke_target);
+    if (!failed)
+        failed = co_lanes_each(run, look_at_target);
+    if (failed) {
+        co_fail(err, failed, "run %s may have opened the new primary, which can't be seen", run->row.id);
+        co_hint(err, "Run `changeover resume` again when it can be reached. If it is gone for good, `changeover abort --b-is-lost` goes "
+                     "back without it; what it took meanwhile is lost then.");
+        return failed;
+    }
+    bool opened = false;
+    for (size_t i = 0; i < run->lane_count; i++)
+        opened = opened || run->lanes[i].opened;
+    enum co_decision standing;
+    failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, opened ? CO_DECISION_COMMIT : CO_DECISION_UNDO, 0, false,
+                               &standing, err);
+    if (!failed && opened)
+        failed = co_journal_opening(run->journal, run->row.id, run->row.epoch, err);
+    if (failed)
+        return failed;
+    run->row.decision = opened ? CO_DECISION_COMMIT : CO_DECISION_UNDO;
+    run->row.opening = opened;
+    return 0;
 }
 
 static enum co_exit left_run(struct co_session *session, const struct co_run_options *options, const struct co_run_row *row, bool back,
@@ -201,6 +266,13 @@ static enum co_exit left_run(struct co_session *session, const struct co_run_opt
     int failed = co_runner_init(&run, session, options, (enum co_side)row->source, row->kind, ret, &err);
     if (!failed)
         failed = prepare_takeover(&run, row, &err);
+    if (!failed)
+        failed = decide_adopted(&run, &err);
+    if (!failed && back && run.row.decision == CO_DECISION_COMMIT && row->decision != CO_DECISION_COMMIT) {
+        co_fail(&err, CO_E_STATE, "run %s has opened the new primary: it can only go forward", row->id);
+        co_hint(&err, "`changeover resume` finishes it; then `changeover rollback` goes back without loss.");
+        failed = err.code;
+    }
     if (!failed && back && row->decision == CO_DECISION_COMMIT) {
         failed = co_journal_turn_back(run.journal, row->id, run.row.epoch, &err);
         if (!failed)

@@ -185,9 +185,9 @@ int co_pair_notes_import(struct co_pair *pair, const json_t *notes, struct co_er
         return co_fail(err, CO_E_DATA, "the notes in the marker aren't a JSON object");
     CO_AUTOFREE char *run = NULL;
     pthread_mutex_lock(&pair->lock);
-    if (pair->has_run)
-        run = co_strdup(pair->run.id);
-    bool no_memory = pair->has_run && !run;
+    const char *owner = pair->has_run ? pair->run.id : pair->notes_run; /* co_pair_use_journal said whose they are */
+    run = co_strdup(owner);
+    bool no_memory = owner && !run;
     pthread_mutex_unlock(&pair->lock);
     if (no_memory)
         return co_fail(err, CO_E_NOMEM, "no memory for the notes of pair %s", co_pair_name(pair));

@@ -249,7 +249,7 @@ enum co_result co_op_run(struct co_endpoint *ep, struct co_endpoint *other, cons
     struct co_call_state state;
     enum co_result result;
     if (co_call_begin(&state, ep, other, op->what, (op->flags & CO_OP_OFFLINE) != 0, deadline_ns, err, &result)) {
-        if ((op->flags & CO_OP_OTHER) && !state.call.other && state.call.conn) {
+        if ((op->flags & CO_OP_OTHER) && !state.call.other) {
             co_fail(err, CO_E_UNREACHABLE, "%s needs both sides, and the other one can't be reached", op->what);
             result = CO_NO_EFFECT;
         } else {

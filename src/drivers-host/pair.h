@@ -63,7 +63,8 @@ json_t *co_pair_notes_json(struct co_pair *pair);
 int co_pair_notes_import(struct co_pair *pair, const json_t *notes, struct co_error *err);
 
 /* Notes live as long as the run they belong to: co_pair_set_run with another run's id drops the run notes in
- * memory and, with a journal, loads that run's; another token of the same run keeps them. Import after set_run.
+ * memory and, with a journal, loads that run's; another token of the same run keeps them. Import after set_run or
+ * after co_pair_use_journal with the run.
  * A process that takes a run over calls co_pair_use_journal again to see what the other one noted. */
 
 /* Identity that connections of a side are held against. "" forgets. An empty recorded lineage lets the side
