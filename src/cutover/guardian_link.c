@@ -57,6 +57,7 @@ static int spawn_with(struct co_runner *run, int child_fd, int lock_fd, pid_t *r
     posix_spawn_file_actions_addopen(&files, 2, log ? log : "/dev/null", O_WRONLY | (log ? O_CREAT | O_APPEND : 0), 0600);
     posix_spawn_file_actions_adddup2(&files, child_fd, CHILD_SOCKET);
     posix_spawn_file_actions_adddup2(&files, lock_fd, CHILD_LOCK);
+    posix_spawn_file_actions_addclosefrom_np(&files, CHILD_LOCK + 1); /* a connection that a library left open would outlive us */
     int failed = posix_spawn(ret_pid, "/proc/self/exe", &files, &attr, (char *const *)argv, environ);
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attr);

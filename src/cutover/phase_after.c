@@ -38,7 +38,12 @@ static int confirm_side(struct co_lane *lane, enum co_run_role role, struct co_e
     if (run->source_lost && role == CO_SOURCE)
         return 0;
     const char *side = co_side_name(co_endpoint_side(lane->second[role]));
-    enum co_result got = co_ep_probe_write(lane->second[role], co_now_ns() + CO_CONNECT_NS, err);
+    int64_t deadline_ns = co_now_ns() + CO_CONNECT_NS;
+    enum co_result got = co_ep_probe_write(lane->second[role], deadline_ns, err);
+    while (got == CO_EFFECT_UNKNOWN && co_now_ns() < deadline_ns) { /* a lost reply is no answer: ask again */
+        co_wait_until(co_now_ns() + LOOK_NS, -1);
+        got = co_ep_probe_write(lane->second[role], deadline_ns, err);
+    }
     if (role == CO_TARGET)
         return got == CO_DONE ? 0 : err->code;
     if (got == CO_DONE) {
@@ -49,7 +54,7 @@ static int confirm_side(struct co_lane *lane, enum co_run_role role, struct co_e
         return err->code;
     }
     /* refused, or nobody gets in: both are what the fence is for */
-    if (err->code == CO_E_REFUSED || err->code == CO_E_AUTH || err->code == CO_E_UNREACHABLE)
+    if (got == CO_NO_EFFECT && (err->code == CO_E_REFUSED || err->code == CO_E_AUTH || err->code == CO_E_UNREACHABLE))
         return 0;
     co_error_prefix(err, "whether the old primary refuses writes isn't known: ");
     return err->code;

@@ -69,7 +69,8 @@ static int source_is_fenced(struct co_lane *lane)
     struct co_identity_data id = {0};
     if (run->source_lost)
         return 0;
-    if (co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_LEFT, NULL, co_now_ns() + CO_CONNECT_NS, &err) == CO_E_CONFLICT) {
+    if (co_marker_take(lane, CO_SOURCE, run->row.opened ? CO_ABSENT_IS_SET : CO_ABSENT_IS_LEFT, NULL, co_now_ns() + CO_CONNECT_NS,
+                       &err) == CO_E_CONFLICT) {
         lane->error = err;
         return err.code;
     }
@@ -92,8 +93,10 @@ static int source_is_fenced(struct co_lane *lane)
 static int target_is_ours(struct co_lane *lane)
 {
     int64_t deadline_ns = co_now_ns() + SETTLE_NS;
+    /* once all was open the run's last act is to remove its markers: it may have been killed before it said so */
+    enum co_when_absent when_absent = lane->run->row.opened ? CO_ABSENT_IS_SET : CO_ABSENT_IS_CONFLICT;
     for (;;) {
-        int failed = co_marker_take(lane, CO_TARGET, CO_ABSENT_IS_CONFLICT, NULL, co_now_ns() + CO_CONNECT_NS, &lane->error);
+        int failed = co_marker_take(lane, CO_TARGET, when_absent, NULL, co_now_ns() + CO_CONNECT_NS, &lane->error);
         if (!failed || failed == CO_E_CONFLICT || co_now_ns() >= deadline_ns)
             return failed;
         co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "%s", lane->error.message);

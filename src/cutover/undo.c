@@ -235,6 +235,7 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
         run->pause_end_ns = back_ns;
         run->result->write_pause_ms = run->result->unavailable_ms = (back_ns - run->pause_begin_ns) / CO_NS_PER_MS;
     }
+    co_guardian_tell(run, "undoing", 0); /* the source serves: what follows has no hurry, and hooks may take their time */
     bool clean = true;
     co_lanes_each(run, undo_target); /* what isn't as before is noted */
     for (size_t i = 0; i < run->lane_count; i++)
