@@ -52,15 +52,14 @@ void co_cli_catch_signals(struct co_session *session)
 
 void co_cli_harden(void)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return; /* the leak checker looks at its own process as a debugger does */
-#else
 #ifndef NDEBUG
     if (getenv("CHANGEOVER_DEBUGGABLE"))
         return;
 #endif
     struct rlimit none = {0, 0};
     (void)setrlimit(RLIMIT_CORE, &none);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    /* (the leak checker looks at its own process as a debugger does) */
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif
 }
