@@ -147,6 +147,11 @@ static void load_all(void)
             CO_AUTOFREE char *folder = co_printf("%s/drivers", program);
             if (folder)
                 load_folder(folder);
+#ifdef CO_LIBDIR_FROM_BINDIR
+            CO_AUTOFREE char *installed = co_printf("%s/" CO_LIBDIR_FROM_BINDIR, program);
+            if (installed)
+                load_folder(installed);
+#endif
         }
     }
     load_folder(CO_LIBDIR);
