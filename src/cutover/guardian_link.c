@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -31,6 +32,18 @@ struct co_guardian {
     pid_t pid;
     int fd;
 };
+
+/* This very program. Its path where that still leads to it; after an upgrade has replaced the file, the file that
+ * still runs. */
+static void own_path(char *ret, size_t ret_bytes)
+{
+    static const char gone[] = " (deleted)";
+    ssize_t bytes = readlink("/proc/self/exe", ret, ret_bytes - 1);
+    size_t length = bytes > 0 ? (size_t)bytes : 0;
+    ret[length] = '\0';
+    if (!length || length == ret_bytes - 1 || (length > sizeof gone && strcmp(ret + length - sizeof gone + 1, gone) == 0))
+        snprintf(ret, ret_bytes, "/proc/self/exe");
+}
 
 static int spawn_with(struct co_runner *run, int child_fd, int lock_fd, pid_t *ret_pid, struct co_error *err)
 {
@@ -58,7 +71,9 @@ static int spawn_with(struct co_runner *run, int child_fd, int lock_fd, pid_t *r
     posix_spawn_file_actions_adddup2(&files, child_fd, CHILD_SOCKET);
     posix_spawn_file_actions_adddup2(&files, lock_fd, CHILD_LOCK);
     posix_spawn_file_actions_addclosefrom_np(&files, CHILD_LOCK + 1); /* a connection that a library left open would outlive us */
-    int failed = posix_spawn(ret_pid, "/proc/self/exe", &files, &attr, (char *const *)argv, environ);
+    char path[PATH_MAX];
+    own_path(path, sizeof path);
+    int failed = posix_spawn(ret_pid, path, &files, &attr, (char *const *)argv, environ);
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attr);
     free(argv);
