@@ -220,7 +220,7 @@ static enum co_result close_probe(struct co_call *call, enum co_presence *ret)
     if (closure != PG_CLOSED || !pg_same(pg_text_str(&run), pg_run_id(call)))
         return CO_DONE;
     PG_TEXT foreign = {0};
-    pg_foreign_sessions_sql(&foreign, call, call->conn);
+    pg_writers_sql(&foreign, call, call->conn);
     PG_RESULT rows = NULL;
     /* Seconds are what the file system shows; the reload that follows the write is never in an earlier one. */
     result = pg_queryf(call, call->conn, PG_READ, &rows,
@@ -233,6 +233,8 @@ static enum co_result close_probe(struct co_call *call, enum co_presence *ret)
 
 static enum co_result close_apply(struct co_call *call)
 {
+    free(call->conn->starting);
+    call->conn->starting = NULL;
     enum co_result result = write_closed(call);
     if (result == CO_DONE)
         result = reload(call);

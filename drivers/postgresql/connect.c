@@ -285,6 +285,7 @@ void pg_disconnect(struct co_conn *conn)
     free(conn->address);
     free(conn->lineage);
     free(conn->data_directory);
+    free(conn->starting);
     free(conn);
 }
 

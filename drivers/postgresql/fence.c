@@ -119,6 +119,8 @@ static enum co_result fence_apply(struct co_call *call)
         return result;
     call->conn->fence_at_us = pg_number(rows, 0, 0, 0);
     call->conn->fence_known = true;
+    free(call->conn->starting);
+    call->conn->starting = NULL;
     return CO_DONE;
 }
 

@@ -9,10 +9,11 @@
 
 /* What every script begins with. $1 is the data directory, $2 the token ("" outside a run), $3 the folder of the
  * server's programs ("": PATH, or where Debian and Red Hat put them). */
-static const char prologue[] =
+const char pg_machine_prologue[] =
     "d=$1; token=$2; bin=$3; shift 3; export LC_ALL=C; umask 077\n"
-    "have() { [ -n \"$token\" ] || return 0; t=; [ -f \"$d/" PG_MARKER_FILE "\" ] && IFS= read -r t < \"$d/" PG_MARKER_FILE "\"; "
-    "[ \"$t\" = \"$token\" ]; }\n"
+    /* While pg_rewind works on the directory, the marker is the one that was kept beside it. */
+    "k=\"$d.changeover-keep\"; mark=\"$d/" PG_MARKER_FILE "\"; [ ! -f \"$k/complete\" ] || mark=\"$k/" PG_MARKER_FILE "\"\n"
+    "have() { [ -n \"$token\" ] || return 0; t=; [ -f \"$mark\" ] && IFS= read -r t < \"$mark\"; [ \"$t\" = \"$token\" ]; }\n"
     "guard() { have || { echo \"the marker on this machine does not hold $token\" >&2; exit 75; }; }\n"
     "tool() { n=$1; shift; if [ -n \"$bin\" ]; then \"$bin/$n\" \"$@\"; else v=; [ -f \"$d/PG_VERSION\" ] && IFS= read -r v < \"$d/PG_VERSION\"; "
     "for p in \"/usr/lib/postgresql/$v/bin\" \"/usr/pgsql-$v/bin\"; do if [ -n \"$v\" ] && [ -x \"$p/$n\" ]; then \"$p/$n\" \"$@\"; return; fi; done; "
@@ -32,7 +33,7 @@ enum co_result pg_machine(struct co_call *call, enum co_side side, const char *s
                        "commands on the machine of side %s are needed, but its `host` is not configured", name);
     const char *bin = host->side_option(call->ctx, side, "host.bin_directory");
     PG_TEXT full = {0};
-    pg_text_add(&full, prologue);
+    pg_text_add(&full, pg_machine_prologue);
     pg_text_add(&full, script);
     const char *argv[24] = {"sh", "-c", pg_text_str(&full), "changeover", data, call->run ? call->run->token : "", bin ? bin : ""};
     size_t count = 7;
@@ -98,6 +99,7 @@ enum co_result pg_machine_look(struct co_call *call, enum co_side side, struct p
         pg_machine(call, side,
                    "if up; then echo up; else echo down; fi\n"
                    "if [ -f \"$d/standby.signal\" ]; then echo standby; else echo primary; fi\n"
+                   "if [ -d \"$k\" ]; then echo half-rewound; fi\n"
                    "tool pg_controldata -D \"$d\" | sed -n -e 's/^Database cluster state: */state /p' "
                    "-e 's/^Latest checkpoint location: */checkpoint /p' -e \"s/^Latest checkpoint's TimeLineID: */timeline /p\" "
                    "-e 's/^Database system identifier: */system /p'\n",
@@ -106,6 +108,7 @@ enum co_result pg_machine_look(struct co_call *call, enum co_side side, struct p
         return CO_NO_EFFECT;
     *ret = (struct pg_machine_state){.up = pg_starts(out, "up")};
     ret->standby = strstr(out, "\nstandby\n") != NULL;
+    ret->half_rewound = strstr(out, "\nhalf-rewound\n") != NULL;
     const char *state = strstr(out, "\nstate "), *point = strstr(out, "\ncheckpoint "), *line = strstr(out, "\ntimeline ");
     unsigned high, low;
     if (!state || !point || !line || sscanf(point, "\ncheckpoint %8X/%8X", &high, &low) != 2 ||
@@ -135,7 +138,7 @@ enum co_result pg_machine_is_down(struct co_call *call)
 enum co_result pg_machine_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info)
 {
     const char *out = NULL;
-    enum co_result result = pg_machine(call, call->side, "if [ -f \"$d/" PG_MARKER_FILE "\" ]; then cat \"$d/" PG_MARKER_FILE "\"; fi\n", NULL, 0, NULL, &out, NULL);
+    enum co_result result = pg_machine(call, call->side, "if [ -f \"$mark\" ]; then cat \"$mark\"; fi\n", NULL, 0, NULL, &out, NULL);
     if (result != CO_DONE)
         return CO_NO_EFFECT;
     const char *end = strchr(out, '\n');
@@ -155,7 +158,7 @@ enum co_result pg_machine_marker_set(struct co_call *call, const char *expected,
         return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     /* A folder is the lock: mkdir either makes it or fails. A dead holder's is taken after it stood for a minute. */
     return pg_machine(call, call->side,
-                      "m=\"$d/" PG_MARKER_FILE "\"; token=$1\n"
+                      "m=$mark; token=$1\n"
                       "find \"$m.lock\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null\n"
                       "mkdir \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
                       "if [ -n \"$token\" ]; then guard; elif [ -s \"$m\" ]; then echo 'there is a marker on this machine' >&2; exit 75; fi\n"

@@ -75,6 +75,7 @@ struct co_conn {
     bool broken;         /* an error or a missed deadline left the connection unusable */
     bool fence_known;    /* fence_at_us is set */
     int64_t fence_at_us; /* server time just after our fence was committed */
+    char *starting;      /* pids that were in start-up when the first look after fence or closure was taken; NULL: none taken */
 };
 
 /* What a statement may do decides what a lost reply means. */
@@ -169,6 +170,8 @@ void pg_position_print(const struct pg_position *position, char ret[40]);
  * its alias. Looks at pg_locks before pg_stat_activity: a client in start-up is only in the first (it holds a
  * virtual transaction id), later only in the second. */
 void pg_foreign_sessions_sql(struct pg_text *sql, struct co_call *call, const struct co_conn *conn);
+/* The same without those in start-up that can only be refused (see sessions.c); with them while that isn't known. */
+void pg_writers_sql(struct pg_text *sql, struct co_call *call, const struct co_conn *conn);
 /* Ends everything foreign and sees it gone; CO_AGAIN while something is left. sessions.c */
 enum co_result pg_end_foreign(struct co_call *call);
 /* Sees to it that no promotion that was asked for can still happen. promote.c */
@@ -211,10 +214,12 @@ bool pg_machine_ready(struct co_call *call, enum co_side side);
  * (a program of the server), up, state. With ret_status a failing script is CO_DONE, but for status 75: a conflict. */
 enum co_result pg_machine(struct co_call *call, enum co_side side, const char *script, const char *const *args, size_t arg_count,
                           const char *input, const char **ret_out, int *ret_status);
+extern const char pg_machine_prologue[]; /* what every script begins with */
 enum co_result pg_machine_option(struct co_call *call, enum co_side side, const char *option);
 struct pg_machine_state {
     bool up;      /* a server process runs */
     bool standby; /* standby.signal is there */
+    bool half_rewound; /* a rewind is under way or was interrupted */
     bool clean;   /* "shut down" as a primary */
     struct pg_position checkpoint;
 };

@@ -31,6 +31,13 @@ static enum co_result promote_describe(struct co_call *call, struct co_text *ret
 static enum co_result promote_probe(struct co_call *call, enum co_presence *ret)
 {
     bool recovery = false, asked = false;
+    if (!pg_alive(call->conn)) {
+        /* Down, or just started again: a promotion removes standby.signal, and a start forgets what was asked for. */
+        struct pg_machine_state state;
+        enum co_result result = pg_machine_look(call, call->side, &state);
+        *ret = state.standby ? CO_ABSENT : CO_PRESENT;
+        return result;
+    }
     enum co_result result = in_recovery(call, &recovery, &asked);
     if (result != CO_DONE)
         return result;
@@ -70,6 +77,10 @@ enum co_result pg_cancel_promotion(struct co_call *call)
     result = pg_guarded(call, call->conn, "COPY (SELECT '') TO PROGRAM 'read -r x; rm -f promote'", NULL);
     if (result != CO_DONE)
         return result;
+    PG_RESULT before = NULL;
+    result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.pg_is_wal_replay_paused()", 0, NULL, &before);
+    if (result != CO_DONE)
+        return result;
     /* Refused (55000) once a promotion is under way: then it is waited for. */
     result = pg_guarded(call, call->conn, "SELECT pg_catalog.pg_wal_replay_pause()", NULL);
     if (result == CO_NO_EFFECT && pg_state_is(call->err, "55000"))
@@ -88,7 +99,7 @@ enum co_result pg_cancel_promotion(struct co_call *call)
         if (!still && result == CO_DONE && !pg_pause(call, call->conn, 2))
             return pg_fail(call, CO_EFFECT_UNKNOWN, CO_E_INTERRUPTED, "", "interrupted while a promotion is cancelled");
     }
-    if (result == CO_DONE)
+    if (result == CO_DONE && !pg_is_true(before, 0, 0)) /* else somebody else paused it */
         result = pg_guarded(call, call->conn, "SELECT pg_catalog.pg_wal_replay_resume()", NULL);
     if (result == CO_DONE && call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, SENT_NOTE, NULL) < 0)
         return pg_fail(call, CO_NO_EFFECT, CO_E_IO, "", "the note of the promotion could not be removed");

@@ -24,7 +24,7 @@ static const char *const evidence_names[] = {"the next transaction id", "the sta
 static void source_sql(struct pg_text *sql, struct co_call *call)
 {
     PG_TEXT foreign = {0};
-    pg_foreign_sessions_sql(&foreign, call, call->conn);
+    pg_writers_sql(&foreign, call, call->conn);
     pg_text_add(sql, "SELECT (SELECT pg_catalog.string_agg(f.kind || ' ' || f.pid, ', ') FROM ");
     pg_text_add(sql, pg_text_str(&foreign));
     pg_text_add(sql, " f), " PG_FENCE_HOLDS ", " EVIDENCE);
@@ -34,7 +34,7 @@ static void source_sql(struct pg_text *sql, struct co_call *call)
 static void target_sql(struct pg_text *sql, struct co_call *call)
 {
     PG_TEXT foreign = {0};
-    pg_foreign_sessions_sql(&foreign, call, call->conn);
+    pg_writers_sql(&foreign, call, call->conn);
     pg_text_add(sql, "SELECT (SELECT pg_catalog.string_agg(f.kind || ' ' || f.pid, ', ') FROM ");
     pg_text_add(sql, pg_text_str(&foreign));
     pg_text_add(sql, " f), pg_catalog.pg_is_in_recovery(), "
@@ -96,7 +96,7 @@ enum co_result pg_capture(struct co_call *call, struct co_text *ret)
     if (!call->conn)
         return pg_stopped_capture(call, ret);
     PG_TEXT foreign = {0};
-    pg_foreign_sessions_sql(&foreign, call, call->conn);
+    pg_writers_sql(&foreign, call, call->conn);
     PG_TEXT sql = {0};
     /* The message is a commit of our own: it flushes everything that asynchronous commits left behind, and its own
      * position, taken after everybody is gone, lies behind every client's. */

@@ -4,7 +4,7 @@
  * pg_rewind copies the other server's configuration files over this one's, and removes what the other doesn't have. So
  * everything that is this server's own (configuration, certificates, marker, password file) is kept beside the data
  * directory before and put back after. Each call does the next thing that the machine's state asks for; killed at any
- * point it goes on from there. The server's own log of an interrupted rewind is no worry: it is run again.
+ * point it goes on from there. While that folder exists the server is never started: the directory may be half rewound.
  *
  * A server that was stopped cleanly after its last record reached the other one needs no rewind; pg_rewind finds that
  * out itself. */
@@ -112,22 +112,38 @@ enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, b
 
 /* ---------------------------------------------------------------- rewinding */
 
+/* Shared by the shell functions of the worker. */
 #define KEEP                                                                                                                     \
-    "k=\"$d.changeover-keep\"\n"                                                                                                 \
     "each() { for f in \"$1\"/*.conf \"$1\"/*.d \"$1\"/*.crt \"$1\"/*.key \"$1\"/*.pem \"$1\"/*.crl \"$1\"/" PG_PASS_FILE         \
-    " \"$1\"/" PG_MARKER_FILE " \"$1\"/*.changeover-*; do if [ -e \"$f\" ]; then cp -pRP \"$f\" \"$2/\" || exit 1; fi; done; }\n"
+    " \"$1\"/" PG_MARKER_FILE " \"$1\"/*.changeover-*; do if [ -e \"$f\" ]; then cp -pRP \"$f\" \"$2/\" || return 1; fi; done; }\n"
 
-static const char rewind_script[] = KEEP
-    "guard\nup && { echo 'the server runs' >&2; exit 1; }\n"
-    "if [ ! -f \"$k/complete\" ]; then rm -rf \"$k\"; mkdir \"$k\" && each \"$d\" \"$k\" && : > \"$k/complete\" && sync \"$k\" || exit 1; fi\n"
-    "p=; if [ -n \"$2\" ]; then p=\"$k/changeover.rewind\"; cat > \"$p\" || exit 1; fi\n"
-    "tool pg_rewind -D \"$d\" --source-server=\"$1${p:+ passfile='$p'} dbname='" PG_DATABASE "'\" >&2 || { s=$?; rm -f \"$p\"; exit $s; }\n"
-    "rm -f \"$k/changeover.rewind\" \"$k/complete\" \"$d/tablespace_map\" \"$d/backup_manifest\"\n"
-    /* What only the other one has of such files must go: an unlucky *.conf of its own is its configuration. */
-    "rm -f \"$d/" PG_MARKER_FILE "\" \"$d/" PG_PASS_FILE "\"\n"
-    "each \"$k\" \"$d\"; : > \"$d/standby.signal\" && sync \"$d\" && rm -rf \"$k\"\n";
+/* Runs by itself, so that neither the end of a call nor of the tool leaves a half-rewound directory: the next call
+ * finds it running, done or failed. $1: connection string, $2: password file or "". */
+static const char worker_script[] = KEEP
+    "s=\"$d.changeover-rewind\"; echo \"running $$\" > \"$s.state\"\n"
+    "work() {\n"
+    "if [ ! -f \"$k/complete\" ]; then rm -rf \"$k\"; mkdir \"$k\" && each \"$d\" \"$k\" && : > \"$k/complete\" && sync \"$k\" || return 1; fi\n"
+    "if [ ! -f \"$k/rewound\" ]; then\n"
+    "  tool pg_rewind -D \"$d\" --source-server=\"$1${2:+ passfile='$2'} dbname='" PG_DATABASE "'\" && : > \"$k/rewound\" && sync \"$k\" || return 1\n"
+    "fi\n"
+    "rm -f \"$d/tablespace_map\" \"$d/backup_manifest\" \"$d/" PG_MARKER_FILE "\" \"$d/" PG_PASS_FILE "\"\n"
+    "each \"$k\" \"$d\"; : > \"$d/standby.signal\" && sync \"$d\" && rm -rf \"$k\"\n"
+    "}\n"
+    "if work \"$1\" \"$2\"; then w=done; else w=failed; fi; rm -f \"$2\"; echo \"$w 0\" > \"$s.state.new\" && mv -f \"$s.state.new\" \"$s.state\"\n";
 
-static enum co_result rewind_now(struct co_call *call)
+static const char rewind_script[] =
+    "guard\ns=\"$d.changeover-rewind\"; w=none; p=\n"
+    "if [ -f \"$s.state\" ]; then read -r w p < \"$s.state\"; if [ \"$w\" = running ] && ! kill -0 \"$p\" 2>/dev/null; then w=none; fi; fi\n"
+    "case $w in running) echo running; exit 0;; done) rm -f \"$s.state\" \"$s.log\"; echo done; exit 0;; "
+    "failed) tail -n 3 \"$s.log\" >&2; rm -f \"$s.state\"; exit 1;; esac\n"
+    "[ -n \"$3\" ] || { echo none; exit 0; }\n"
+    "up && { echo 'the server runs' >&2; exit 1; }\n"
+    "q=; if [ -n \"$2\" ]; then q=\"$s.pass\"; cat > \"$q\" || exit 1; fi\n"
+    "echo \"running $$\" > \"$s.state\"\n"
+    "setsid sh -c \"$3\" changeover \"$d\" \"$token\" \"$bin\" \"$1\" \"$q\" < /dev/null > \"$s.log\" 2>&1 &\necho running\n";
+
+/* CO_AGAIN while it runs. With `begin` it is started where none runs; without, *ret_none says so. */
+static enum co_result rewind_now(struct co_call *call, bool begin, bool *ret_none)
 {
     PG_TEXT pass = {0};
     pg_passfile(call, call->side, false, &pass);
@@ -135,8 +151,18 @@ static enum co_result rewind_now(struct co_call *call)
     enum co_result result = pg_conninfo(call, call->side, false, NULL, &conninfo);
     if (result != CO_DONE)
         return result;
-    const char *args[] = {pg_text_str(&conninfo), pass.used ? "pass" : ""};
-    result = pg_machine(call, call->side, rewind_script, args, 2, pg_text_str(&pass), NULL, NULL);
+    PG_TEXT worker = {0};
+    pg_text_add(&worker, pg_machine_prologue);
+    pg_text_add(&worker, worker_script);
+    if (worker.failed)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
+    const char *args[] = {pg_text_str(&conninfo), pass.used ? "pass" : "", begin ? pg_text_str(&worker) : ""};
+    const char *out = NULL;
+    result = pg_machine(call, call->side, rewind_script, args, 3, pg_text_str(&pass), &out, NULL);
+    if (result == CO_DONE) {
+        *ret_none = pg_starts(out, "none");
+        return *ret_none || pg_starts(out, "done") ? CO_DONE : CO_AGAIN;
+    }
     if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_COMMAND)
         snprintf(call->err->hint, sizeof call->err->hint, "%s",
                  "pg_rewind runs on that machine and connects to the other server's peer address as the tool's account, to database changeover. "
@@ -167,15 +193,20 @@ enum co_result pg_follow_again(struct co_call *call)
             result = pg_machine_option(call, call->side, "host.stop");
         return result == CO_DONE ? CO_AGAIN : result;
     }
-    if (!state.standby) {
-        if (!state.clean) { /* crashed while it was fenced or closed, which it still is when it runs */
+    bool none = false;
+    result = rewind_now(call, false, &none);
+    if (result != CO_DONE)
+        return result;
+    if (!none)
+        return CO_AGAIN; /* just finished: look again */
+    if (!state.standby || state.half_rewound) {
+        if (!state.clean && !state.half_rewound) { /* crashed while it was fenced or closed, which it still is when it runs */
             result = pg_machine_option(call, call->side, "host.start");
             return result == CO_DONE ? CO_AGAIN : result;
         }
-        result = rewind_now(call);
+        result = rewind_now(call, true, &none);
         return result == CO_DONE ? CO_AGAIN : result;
     }
-    /* A rewind that was killed left its folder: again. */
     result = pg_write_follower_conf(call, call->side, true);
     if (result == CO_DONE)
         result = pg_machine_option(call, call->side, "host.start");

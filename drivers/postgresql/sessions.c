@@ -2,7 +2,11 @@
  *
  * Invariant: pg_locks is read before pg_stat_activity. A backend in start-up holds a virtual transaction id from
  * before it looks whether its database accepts connections until after it has entered pg_stat_activity; so whoever
- * got past that look before the fence is in one of the two, in this order of reading. */
+ * got past that look before the fence is in one of the two, in this order of reading.
+ *
+ * Clients that try to come in after the fence are in start-up too, for a moment, until they are refused. So those that
+ * the first look after the fence (or after the closed pg_hba.conf was loaded) finds in start-up are remembered, and only
+ * they are waited for; whoever starts later can only be refused. */
 #include "pg.h"
 
 #include <stdio.h>
@@ -34,11 +38,44 @@ void pg_foreign_sessions_sql(struct pg_text *sql, struct co_call *call, const st
                      "n AS MATERIALIZED (SELECT count(*) AS c FROM l), "
                      "a AS MATERIALIZED (SELECT s.*, d.datname, pg_catalog.pg_get_userbyid(s.usesysid)::text AS usename FROM n CROSS JOIN LATERAL "
                      "pg_catalog.pg_stat_get_activity(CASE WHEN n.c < 0 THEN 0 END) s LEFT JOIN pg_catalog.pg_database d ON d.oid = s.datid) "
-                     "SELECT a.pid, a.backend_type AS kind, a.usename, a.datname::text, a.application_name, a.state, a.xact_start, a.backend_xid "
+                     "SELECT a.pid, CASE WHEN a.state = 'starting' THEN 'starting up' ELSE a.backend_type END AS kind, a.usename, a.datname::text, a.application_name, a.state, a.xact_start, a.backend_xid "
                      "FROM a WHERE a.pid <> pg_catalog.pg_backend_pid() AND NOT " HARMLESS " AND NOT coalesce(");
     own_sessions(sql, call, conn);
     pg_text_add(sql, ", false) UNION ALL SELECT l.pid, 'starting up', NULL, NULL, NULL, NULL, NULL, NULL FROM l "
                      "WHERE l.pid <> pg_catalog.pg_backend_pid() AND NOT EXISTS (SELECT 1 FROM a WHERE a.pid = l.pid))");
+}
+
+static void starting_is(struct pg_text *sql, const struct co_conn *conn, const char *unknown)
+{
+    if (!conn->starting)
+        pg_text_add(sql, unknown);
+    else
+        pg_text_addf(sql, "(f.kind <> 'starting up' OR f.pid = ANY ('{%s}'::int[]))", conn->starting);
+}
+
+void pg_writers_sql(struct pg_text *sql, struct co_call *call, const struct co_conn *conn)
+{
+    pg_text_add(sql, "(SELECT f.* FROM ");
+    pg_foreign_sessions_sql(sql, call, conn);
+    pg_text_add(sql, " f WHERE ");
+    starting_is(sql, conn, "true");
+    pg_text_add(sql, ")");
+}
+
+/* The first look after nobody can come in any more: who is in start-up now may have got past the check. */
+static enum co_result remember_starting(struct co_call *call, struct co_conn *conn)
+{
+    if (conn->starting)
+        return CO_DONE;
+    PG_TEXT foreign = {0};
+    pg_foreign_sessions_sql(&foreign, call, conn);
+    PG_RESULT rows = NULL;
+    enum co_result result =
+        pg_queryf(call, conn, PG_READ, &rows, "SELECT coalesce(string_agg(f.pid::text, ','), '') FROM %s f WHERE f.kind = 'starting up'", pg_text_str(&foreign));
+    if (result != CO_DONE)
+        return result;
+    conn->starting = strdup(pg_value(rows, 0, 0));
+    return conn->starting ? CO_DONE : pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
 }
 
 /* ---------------------------------------------------------------- drain */
@@ -69,8 +106,11 @@ enum co_result pg_drain(struct co_call *call, bool end, struct co_text *remainin
     if (!call->conn)
         return pg_machine_is_down(call);
     struct co_conn *conn = call->conn;
+    enum co_result result = remember_starting(call, conn);
+    if (result != CO_DONE)
+        return result;
     PG_TEXT foreign = {0};
-    pg_foreign_sessions_sql(&foreign, call, conn);
+    pg_writers_sql(&foreign, call, conn);
     PG_TEXT spared = {0};
     if (end) {
         pg_text_add(&spared, "false");
@@ -82,7 +122,7 @@ enum co_result pg_drain(struct co_call *call, bool end, struct co_text *remainin
     }
     PG_RESULT rows = NULL;
     /* Ending is asked for in the same look; who was asked is still named until a later look no longer finds it. */
-    enum co_result result = pg_queryf(
+    result = pg_queryf(
         call, conn, PG_READ, &rows,
         "SELECT CASE WHEN f.pid IS NULL THEN f.kind || ' ' || f.application_name ELSE f.kind || ' ' || f.pid || "
         "coalesce(' of ' || f.usename, '') || coalesce(' in ' || f.datname, '') || coalesce(' (' || f.state || coalesce(', ' || "
@@ -140,8 +180,11 @@ enum co_result pg_end_sessions(struct co_call *call, const char *keep_actor)
 
 enum co_result pg_end_foreign(struct co_call *call)
 {
+    enum co_result first = remember_starting(call, call->conn);
+    if (first != CO_DONE)
+        return first;
     PG_TEXT foreign = {0};
-    pg_foreign_sessions_sql(&foreign, call, call->conn);
+    pg_writers_sql(&foreign, call, call->conn);
     for (;;) {
         PG_RESULT rows = NULL;
         enum co_result result =
