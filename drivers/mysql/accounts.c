@@ -51,9 +51,19 @@ static enum co_result read_grants(struct co_call *call, struct co_conn *from, co
     return CO_DONE;
 }
 
-enum co_result my_accounts_read(struct co_call *call, struct co_conn *from, struct my_accounts *ret)
+static bool is_there(MYSQL_RES *accounts, const char *user, const char *host)
+{
+    mysql_data_seek(accounts, 0);
+    for (MYSQL_ROW row; (row = mysql_fetch_row(accounts));)
+        if (strcmp(row[0], user) == 0 && strcmp(row[1], host) == 0)
+            return true;
+    return false;
+}
+
+enum co_result my_accounts_read(struct co_call *call, struct co_conn *from, struct co_conn *to, struct my_accounts *ret)
 {
     MY_SETS_AUTO sets = {0};
+    MY_SETS_AUTO there = {0};
     MY_STR_AUTO sql = {0};
     my_str_add(&sql,
                my_is_mysql(from)
@@ -63,9 +73,14 @@ enum co_result my_accounts_read(struct co_call *call, struct co_conn *from, stru
     my_str_quote(&sql, from->account_user);
     my_str_add(&sql, ")");
     enum co_result r = my_read(call, from, my_cstr(&sql), &sets);
+    if (r == CO_DONE)
+        r = my_read(call, to, my_is_mysql(to) ? "SELECT User,Host FROM mysql.user" : "SELECT User,Host FROM mysql.global_priv",
+                    &there);
     if (r != CO_DONE)
         return r;
     for (MYSQL_ROW row; r == CO_DONE && (row = mysql_fetch_row(sets.set[0]));) {
+        if (is_there(there.set[0], row[0], row[1]))
+            continue;
         MY_STR_AUTO account = {0};
         if (my_truth(row[2])) {
             MY_STR_AUTO create = {0};
@@ -89,7 +104,8 @@ static enum co_result run_each(struct co_call *call, struct co_conn *to, const s
          at += strlen(at) + 1) {
         MY_SETS_AUTO sets = {0};
         r = my_exec(call, to, at, &sets);
-        if (r != CO_DONE && sets.error == 1396) /* it is there with another role or host part: left alone */
+        /* it came from elsewhere meanwhile; or the right to be somebody's proxy, which only its holders can give */
+        if (r != CO_DONE && (sets.error == 1396 || (sets.error == 1698 && strncmp(at, "GRANT PROXY", 11) == 0)))
             r = CO_DONE;
     }
     return r;

@@ -291,7 +291,7 @@ enum co_result my_dump_copy(struct co_call *call)
             "SELECT COALESCE(SUM(DATA_LENGTH),0) FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN (" SYSTEM_SCHEMAS ")",
             &size);
     if (r == CO_DONE)
-        r = my_accounts_read(call, call->other, &accounts);
+        r = my_accounts_read(call, call->other, call->conn, &accounts);
     if (r == CO_DONE)
         r = begin(call, &again);
     if (r == CO_DONE)

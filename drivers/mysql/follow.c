@@ -114,8 +114,10 @@ static enum co_result read_text(struct co_call *call, const char *expression, st
     my_str_addf(&sql, "SELECT %s", expression);
     enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
     const char *text = r == CO_DONE ? my_value(&sets, 0, 0) : NULL;
+    if (!text || !*text)
+        text = MY_POS_NONE;
     if (r == CO_DONE)
-        call->host->text_set(call->ctx, ret, text ? text : "", text ? strlen(text) : 0);
+        call->host->text_set(call->ctx, ret, text, strlen(text));
     return r;
 }
 
@@ -268,7 +270,7 @@ static enum co_result wait_piece(struct co_call *call, const char *position, dou
 /* In pieces, since the server's wait goes on when its applier has stopped. */
 enum co_result my_wait_applied(struct co_call *call, const char *position)
 {
-    if (!position || !*position)
+    if (my_pos_kind(position) <= MY_POS_EMPTY)
         return my_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "",
                        "an empty position can't be waited for: it would be reached at once");
     for (;;) {

@@ -269,7 +269,7 @@ enum my_pos_kind my_pos_kind(const char *text)
 {
     const char *s = text ? text : "";
     skip_space(&s);
-    if (!*s)
+    if (!*s || strcmp(s, MY_POS_NONE) == 0)
         return MY_POS_EMPTY;
     POSITION_AUTO p = {0};
     if (strncmp(s, "file:", 5) == 0)
@@ -425,7 +425,7 @@ void my_pos_distance(const char *have, const char *want, struct co_distance *ret
     enum my_pos_kind h = my_pos_kind(have), w = my_pos_kind(want);
     if (h == MY_POS_BAD || w == MY_POS_BAD || w == MY_POS_EMPTY || (h != MY_POS_EMPTY && h != w))
         return;
-    const char *from = have ? have : "";
+    const char *from = h == MY_POS_EMPTY ? "" : have;
     while (isspace((unsigned char)*from))
         from++;
     while (isspace((unsigned char)*want))

@@ -4,12 +4,14 @@
  *   MariaDB   "0-1-270,1-1-5"                     domain-server-sequence, at most one a domain
  *   MySQL     "3e11fa47-...:1-5:7,...:tag:1-3"    a GTID set; tags since 8.3
  *   file      "file:binlog.000012:345"            a server without GTIDs
- * "" is a valid position of a follower that has applied nothing, and never a valid position to wait for.
+ * "none" (or "") is a valid position of a follower that has applied nothing, and never a valid position to wait for.
  */
 #ifndef MY_GTID_H
 #define MY_GTID_H
 
 #include "changeover/driver.h"
+
+#define MY_POS_NONE "none"
 
 enum my_pos_kind { MY_POS_BAD = -1, MY_POS_EMPTY = 0, MY_POS_MARIADB, MY_POS_MYSQL, MY_POS_FILE };
 

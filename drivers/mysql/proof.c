@@ -260,7 +260,7 @@ static enum co_result proof_target(struct co_call *call, const char *position)
 
 enum co_result my_proof(struct co_call *call, const char *position)
 {
-    if (!position || !*position)
+    if (my_pos_kind(position) <= MY_POS_EMPTY)
         return my_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "", "nothing can be proven about an empty position");
     return call->role == CO_SOURCE ? proof_source(call, position) : proof_target(call, position);
 }

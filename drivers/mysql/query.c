@@ -206,9 +206,9 @@ enum co_result my_change(struct co_call *call, struct co_conn *conn, const char 
     int wait_s = left_ms >= 2500 ? 2 : left_ms >= 1300 || my_is_mysql(conn) ? 1 : 0;
     my_str_addf(&packet, "SET SESSION lock_wait_timeout=%d;", wait_s);
     my_str_add(&packet, "SELECT EXP(IF(GET_LOCK('changeover.marker',1)=1,0,1e6));");
-    my_str_add(&packet, "SELECT EXP(IF((SELECT token FROM " MY_SCHEMA ".marker WHERE id=1)=");
+    my_str_add(&packet, "SELECT EXP(IF((SELECT token FROM " MY_SCHEMA ".marker WHERE id=1) IN (");
     my_str_quote(&packet, call->run ? call->run->token : "");
-    my_str_add(&packet, ",0,1e6));");
+    my_str_add(&packet, conn && conn->free_marker_will_do ? ",''),0,1e6));" : "),0,1e6));");
     my_str_add(&packet, sql);
     my_str_add(&packet, "DO RELEASE_LOCK('changeover.marker')");
     if (packet.overflow)

@@ -27,7 +27,7 @@ struct my_accounts {
     unsigned count;
 };
 void my_accounts_done(struct my_accounts *accounts);
-enum co_result my_accounts_read(struct co_call *call, struct co_conn *from, struct my_accounts *ret);
+enum co_result my_accounts_read(struct co_call *call, struct co_conn *from, struct co_conn *to, struct my_accounts *ret);
 enum co_result my_accounts_write(struct co_call *call, struct co_conn *to, const struct my_accounts *accounts);
 
 /* dump.c */

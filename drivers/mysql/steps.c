@@ -375,6 +375,35 @@ static enum co_result ours_drop(struct co_call *call)
     return r;
 }
 
+/* ---------------------------------------------------------------- steps that work without a marker */
+
+static enum co_result unmarked(struct co_call *call, enum co_result (*fn)(struct co_call *))
+{
+    call->conn->free_marker_will_do = true;
+    enum co_result r = fn(call);
+    call->conn->free_marker_will_do = false;
+    return r;
+}
+
+#define UNMARKED(fn)                                                                                                           \
+    static enum co_result unmarked_##fn(struct co_call *call)                                                                  \
+    {                                                                                                                          \
+        return unmarked(call, fn);                                                                                             \
+    }
+
+UNMARKED(my_setup_schema_revert)
+UNMARKED(my_setup_user_apply)
+UNMARKED(my_setup_user_revert)
+UNMARKED(my_setup_table_apply)
+UNMARKED(my_setup_table_revert)
+UNMARKED(my_setup_closed_apply)
+UNMARKED(my_setup_closed_revert)
+UNMARKED(my_setup_copy_apply)
+UNMARKED(my_setup_follow_apply)
+UNMARKED(my_accounts_lock)
+UNMARKED(my_accounts_unlock)
+UNMARKED(promote_apply)
+
 /* ---------------------------------------------------------------- the table */
 
 #define STEP(NAME, TITLE, PHASE, ROLE, FLAGS, WANTED, DESCRIBE, PROBE, APPLY, REVERT)                                          \
@@ -385,21 +414,23 @@ static enum co_result ours_drop(struct co_call *call)
 const struct co_step my_steps[] = {
     /* setup */
     STEP("setup.schema_source", "make the tool's own schema on the source", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS, NULL,
-         my_setup_schema_describe, my_setup_schema_probe, my_setup_schema_apply, my_setup_schema_revert),
+         my_setup_schema_describe, my_setup_schema_probe, my_setup_schema_apply, unmarked_my_setup_schema_revert),
     STEP("setup.replication_user", "make the replication account", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS,
-         my_setup_user_wanted, my_setup_user_describe, my_setup_user_probe, my_setup_user_apply, my_setup_user_revert),
+         my_setup_user_wanted, my_setup_user_describe, my_setup_user_probe, unmarked_my_setup_user_apply,
+         unmarked_my_setup_user_revert),
     STEP("setup.probe_table", "make the table for real test writes", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS, NULL,
-         my_setup_table_describe, my_setup_table_probe, my_setup_table_apply, my_setup_table_revert),
+         my_setup_table_describe, my_setup_table_probe, unmarked_my_setup_table_apply, unmarked_my_setup_table_revert),
     STEP("setup.schema_target", "make the tool's own schema on the target", CO_PHASE_SETUP, CO_TARGET, CO_STEP_KEEPS, NULL,
-         my_setup_schema_describe, my_setup_schema_probe, my_setup_schema_apply, my_setup_schema_revert),
+         my_setup_schema_describe, my_setup_schema_probe, my_setup_schema_apply, unmarked_my_setup_schema_revert),
     STEP("setup.read_only", "refuse client writes on the target", CO_PHASE_SETUP, CO_TARGET, 0, NULL, my_setup_closed_describe,
-         my_setup_closed_probe, my_setup_closed_apply, my_setup_closed_revert),
+         my_setup_closed_probe, unmarked_my_setup_closed_apply, unmarked_my_setup_closed_revert),
     STEP("setup.copy", "copy the data", CO_PHASE_SETUP, CO_TARGET, CO_STEP_SLOW | CO_STEP_BOTH | CO_STEP_KEEPS,
-         my_setup_copy_wanted, my_setup_copy_describe, my_setup_copy_probe, my_setup_copy_apply, my_setup_copy_revert),
+         my_setup_copy_wanted, my_setup_copy_describe, my_setup_copy_probe, unmarked_my_setup_copy_apply, my_setup_copy_revert),
     STEP("setup.follow", "follow the source", CO_PHASE_SETUP, CO_TARGET, CO_STEP_BOTH, NULL, my_setup_follow_describe,
-         my_setup_follow_probe, my_setup_follow_apply, promote_apply),
+         my_setup_follow_probe, unmarked_my_setup_follow_apply, unmarked_promote_apply),
     STEP("setup.lock_accounts", "lock the target's accounts, since its read_only wouldn't outlive a restart", CO_PHASE_SETUP,
-         CO_TARGET, 0, my_setup_lock_wanted, accounts_describe, my_accounts_probe, my_accounts_lock, my_accounts_unlock),
+         CO_TARGET, 0, my_setup_lock_wanted, accounts_describe, my_accounts_probe, unmarked_my_accounts_lock,
+         unmarked_my_accounts_unlock),
 
     /* warm_up: the target is closed for good */
     STEP("warm_up.target_accounts", "lock every account of the target", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, accounts_describe,
@@ -435,7 +466,7 @@ const struct co_step my_steps[] = {
          follow_probe, follow_apply, promote_apply),
 
     STEP("detach.stop_following", "stop following", CO_PHASE_DETACH, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL,
-         detach_follow_describe, following_none, my_detach_stop, NULL),
+         detach_follow_describe, following_none, unmarked_promote_apply, NULL),
     STEP("detach.ours", "remove the tool's schemas and accounts", CO_PHASE_DETACH, CO_SOURCE, CO_STEP_NO_WAY_BACK, NULL,
          ours_describe, ours_gone, ours_drop, NULL),
 };
