@@ -166,8 +166,6 @@ static bool threads_broken(const struct my_follow *f, struct my_str *reason)
         my_str_add(reason, "the receiver (IO thread) isn't running");
     else if (!f->io_yes)
         my_str_addf(reason, "the receiver isn't connected: %s", f->io_state && *f->io_state ? f->io_state : "connecting");
-    else if (f->delay_s > 0)
-        my_str_addf(reason, "applying is delayed by %lld s on purpose", (long long)f->delay_s);
     return reason->len > 0;
 }
 

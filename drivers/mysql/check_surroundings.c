@@ -1,0 +1,144 @@
+/* check_surroundings.c - pre-flight: what stands around the servers: managers that act by themselves, managed services, clocks,
+ * addresses, programs, disk space. */
+#include "check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static void check_managers(struct my_check *c, struct co_conn *conn)
+{
+    MY_SETS_AUTO sets = {0};
+    if (my_check_read(c, conn, "its clients",
+                      "SELECT LEFT(GROUP_CONCAT(DISTINCT USER),200) FROM information_schema.PROCESSLIST WHERE USER REGEXP "
+                      "'^(orchestrator|orc_|maxscale|mxs|mariadbmon|repman|replication.?manager|proxysql|monitor_proxysql|mha|"
+                      "cmon|operator)'",
+                      &sets) &&
+        my_value(&sets, 0, 0))
+        my_find(c, "manager_in_charge", CO_WARNING, (int)conn->side,
+                "Pause it (orchestrator: a downtime; MaxScale: passive; operators: their maintenance mode).",
+                "somebody who may move primaries by themselves is connected: %s", my_value(&sets, 0, 0));
+}
+
+static void check_managed(struct my_check *c, const struct my_sets *vars, enum co_side side)
+{
+    const char *basedir = my_var(vars, "basedir"), *comment = my_var(vars, "version_comment"),
+               *hostname = my_var(vars, "hostname");
+    const char *service = basedir && strncmp(basedir, "/rdsdbbin", 9) == 0 ? "Amazon RDS"
+                          : my_var(vars, "aurora_version")                 ? "Amazon Aurora"
+                          : comment && strstr(comment, "Azure")            ? "Azure Database"
+                          : comment && strstr(comment, "Google")           ? "Cloud SQL"
+                          : hostname && strstr(hostname, "cloudsql")       ? "Cloud SQL"
+                                                                           : NULL;
+    if (service)
+        my_find(c, "managed_service", CO_ERROR, (int)side,
+                "Move it with the service's own means; its SUPER-like rights aren't given to customers.",
+                "the server is a managed one (%s): accounts of the service can't be locked and read_only can't be set",
+                service);
+}
+
+static void check_addresses(struct my_check *c)
+{
+    for (int side = CO_SIDE_A; side <= CO_SIDE_B; side++) {
+        const struct co_endpoint_config *ep = c->call->host->endpoint(c->call->ctx, (enum co_side)side);
+        const char *address = ep->peer_address ? ep->peer_address : ep->address;
+        if (!address || address[0] == '/')
+            my_find(c, "peer_needed", CO_ERROR, side, "Set peer: {address: \"host:port\"} for this side.",
+                    "the url is a socket: the other server needs an address to follow this one");
+    }
+}
+
+static void check_clocks(struct my_check *c)
+{
+    MY_SETS_AUTO source = {0};
+    MY_SETS_AUTO target = {0};
+    if (!c->source || !c->target || !my_check_read(c, c->source, "the clock", "SELECT UNIX_TIMESTAMP(NOW(3))", &source) ||
+        !my_check_read(c, c->target, "the clock", "SELECT UNIX_TIMESTAMP(NOW(3))", &target))
+        return;
+    double s = my_value(&source, 0, 0) ? strtod(my_value(&source, 0, 0), NULL) : 0,
+           t = my_value(&target, 0, 0) ? strtod(my_value(&target, 0, 0), NULL) : 0;
+    double apart = t > s ? t - s : s - t;
+    if (apart > 1.0)
+        my_find(c, "clock_difference", CO_WARNING, -1, "Let both machines follow a time server.",
+                "the servers' clocks are %.1f s apart: NOW() jumps at the cutover, and events may run twice or not at all",
+                apart);
+}
+
+static void check_program(struct my_check *c, const char *option, const char *otherwise)
+{
+    const char *const *argv = c->call->host->argv_option(c->call->ctx, -1, option);
+    const char *words[] = {argv && argv[0] ? argv[0] : otherwise, "--version", NULL};
+    if (argv && argv[0] && argv[1])
+        return; /* a prefix of the user's: its options are their business */
+    struct co_command command = {.size = sizeof command, .side = CO_SIDE_LOCAL, .argv = words};
+    int status = -1;
+    struct co_error err = {0};
+    enum co_result r = c->call->host->run(c->call->ctx, &command, c->call->deadline_ns, &status, NULL, NULL, &err);
+    if (r != CO_DONE || status != 0)
+        my_find(c, "program_missing", CO_ERROR, -1,
+                "Install the client programs of the server's version where changeover runs, or name one in the config.",
+                "%s can't be run here (%s)", words[0], r == CO_DONE ? "it failed" : err.message);
+}
+
+static void check_setup_programs(struct my_check *c)
+{
+    MY_FOLLOW_AUTO f = {0};
+    const char *method = c->call->host->option(c->call->ctx, "setup.method");
+    if (c->stage != CO_CHECK_SETUP || !c->target || (method && strcmp(method, "dump") != 0) ||
+        !my_following(c, c->target, &f) || f.present)
+        return;
+    bool mysql = my_is_mysql(c->target);
+    check_program(c, "setup.dump_program", mysql ? "mysqldump" : "mariadb-dump");
+    check_program(c, "setup.load_program", mysql ? "mysql" : "mariadb");
+}
+
+/* `df` on the target's machine, where commands can be run. */
+static void check_space(struct my_check *c)
+{
+    const char *folder = my_var(&c->target_vars, "datadir");
+    const struct co_endpoint_config *ep = c->call->host->endpoint(c->call->ctx, c->target_side);
+    MY_SETS_AUTO size = {0};
+    if (c->stage != CO_CHECK_SETUP || !folder || !c->source)
+        return;
+    if (!my_check_read(
+            c, c->source, "its size",
+            "SELECT COALESCE(SUM(DATA_LENGTH+INDEX_LENGTH),0) FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN "
+            "('mysql','sys','information_schema','performance_schema')",
+            &size))
+        return;
+    int64_t needed = my_int(my_value(&size, 0, 0), 0);
+    if (!ep->has_host) {
+        my_find(c, "space_unknown", CO_INFO, (int)c->target_side, "Look at `df` there; with host.run the tool can do it.",
+                "the target needs room for %lld MiB and as much again for binary logs; how much there is can't be seen",
+                (long long)(needed >> 20));
+        return;
+    }
+    const char *words[] = {"df", "-Pk", folder, NULL};
+    struct co_command command = {.size = sizeof command, .side = c->target_side, .argv = words};
+    int status = -1;
+    struct co_error err = {0};
+    struct co_text *out = c->call->host->text_new(c->call->ctx);
+    enum co_result r = c->call->host->run(c->call->ctx, &command, c->call->deadline_ns, &status, out, NULL, &err);
+    const char *text = r == CO_DONE && status == 0 && out ? c->call->host->text_get(c->call->ctx, out, NULL) : NULL;
+    const char *line = text ? strchr(text, '\n') : NULL;
+    long long free_kib = -1;
+    if (line && sscanf(line + 1, "%*s %*s %*s %lld", &free_kib) == 1 && free_kib >= 0 && free_kib < (needed >> 10) * 2)
+        my_find(c, "space_scarce", CO_ERROR, (int)c->target_side, "Make room, or choose a larger disk.",
+                "%s has %lld MiB free; the data take %lld MiB and binary logs may take as much", folder, free_kib >> 10,
+                (long long)(needed >> 20));
+}
+
+void my_check_surroundings(struct my_check *c)
+{
+    check_addresses(c);
+    if (c->source) {
+        check_managers(c, c->source);
+        check_managed(c, &c->source_vars, c->source_side);
+    }
+    if (c->target) {
+        check_managers(c, c->target);
+        check_managed(c, &c->target_vars, c->target_side);
+    }
+    check_clocks(c);
+    check_setup_programs(c);
+    check_space(c);
+}
