@@ -107,98 +107,142 @@ bool my_closed_holds(const struct co_call *call, const struct my_closed *c)
            (!my_is_mysql(call->conn) || c->super_read_only);
 }
 
+/* ---------------------------------------------------------------- what a run holds */
+
+/* Rows of changeover.originals: what was changed, by which run, and `hold` rows that say which run keeps what closed. An old
+ * primary that was never opened again stays closed by its own run's rows when a later run that closed it too is undone. */
+const char *my_run_id(const struct co_call *call)
+{
+    return call->run ? call->run->id : "setup";
+}
+
+static void hold_sql(struct co_call *call, struct my_str *sql, const char *what)
+{
+    my_str_addf(sql, "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES ('hold','%s','%s','','%s');", what,
+                my_run_id(call), my_run_id(call));
+}
+
+static void unhold_sql(struct co_call *call, struct my_str *sql, const char *what)
+{
+    my_str_addf(sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind='hold' AND a='%s' AND b='%s';", what, my_run_id(call));
+}
+
+static bool no_schema(const struct my_sets *sets)
+{
+    return sets->error == 1146 || sets->error == 1049;
+}
+
+/* Whether this run holds `what`; without our schema it holds nothing. */
+static enum co_result held(struct co_call *call, const char *what, bool *ret)
+{
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&sql, "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='hold' AND a='%s' AND b='%s'", what,
+                my_run_id(call));
+    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    *ret = r == CO_DONE && my_int(my_value(&sets, 0, 0), 0) > 0;
+    return r != CO_DONE && no_schema(&sets) ? CO_DONE : r;
+}
+
+static enum co_presence presence(bool hold, bool complete)
+{
+    return !hold ? CO_ABSENT : complete ? CO_PRESENT : CO_PARTIAL;
+}
+
 /* ---------------------------------------------------------------- accounts */
 
-enum co_result my_accounts_probe(struct co_call *call, enum co_presence *ret)
+enum co_result my_accounts_locked(struct co_call *call, bool *ret)
 {
     MY_STR_AUTO sql = {0};
     MY_SETS_AUTO sets = {0};
     my_str_add(&sql, "SELECT COUNT(*)");
     enum co_result r = unlocked_from(call, &sql);
-    my_str_add(&sql, ";SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='account'");
     if (r == CO_DONE)
         r = my_read(call, call->conn, my_cstr(&sql), &sets);
-    if (r != CO_DONE && sets.error != 1146 && sets.error != 1049)
-        return r;
-    int64_t open = my_int(my_value(&sets, 0, 0), -1), ours = my_int(my_value(&sets, 1, 0), 0);
-    *ret = open == 0 ? CO_PRESENT : ours > 0 ? CO_PARTIAL : CO_ABSENT;
-    return CO_DONE;
+    *ret = r == CO_DONE && my_int(my_value(&sets, 0, 0), -1) == 0;
+    return r;
+}
+
+enum co_result my_accounts_probe(struct co_call *call, enum co_presence *ret)
+{
+    bool locked = false, hold = false;
+    enum co_result r = my_accounts_locked(call, &locked);
+    if (r == CO_DONE)
+        r = held(call, "accounts", &hold);
+    *ret = presence(hold, locked);
+    return r;
 }
 
 enum co_result my_accounts_lock(struct co_call *call)
 {
     MY_STR_AUTO sql = {0};
-    MY_STR_AUTO rows = {0};
+    MY_STR_AUTO packet = {0};
     MY_STR_AUTO list = {0};
     MY_SETS_AUTO sets = {0};
     my_str_add(&sql, "SELECT u.User,u.Host");
     enum co_result r = unlocked_from(call, &sql);
     if (r == CO_DONE)
         r = my_read(call, call->conn, my_cstr(&sql), &sets);
-    if (r != CO_DONE || mysql_num_rows(sets.set[0]) == 0)
+    if (r != CO_DONE)
         return r;
+    hold_sql(call, &packet, "accounts");
     for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0]));) {
-        my_str_add(&rows, rows.len ? ",('account'," : "('account',");
-        my_str_quote(&rows, row[0]);
-        my_str_add(&rows, ",");
-        my_str_quote(&rows, row[1]);
-        my_str_add(&rows, ",'')");
+        my_str_add(&packet, list.len ? ",('account',"
+                                     : "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES ('account',");
+        my_str_quote(&packet, row[0]);
+        my_str_add(&packet, ",");
+        my_str_quote(&packet, row[1]);
+        my_str_addf(&packet, ",'','%s')", my_run_id(call));
         if (list.len)
             my_str_add(&list, ",");
         my_str_account(&list, row[0], row[1]);
     }
-    my_str_clear(&sql);
-    my_str_addf(&sql, "INSERT IGNORE INTO " MY_SCHEMA ".originals VALUES %s;", my_cstr(&rows));
-    my_str_addf(&sql, "ALTER USER %s ACCOUNT LOCK;", my_cstr(&list));
-    my_str_add(&sql, "SELECT MAX(ID) FROM information_schema.PROCESSLIST;");
-    if (sql.overflow || rows.overflow || list.overflow)
+    if (list.len)
+        my_str_addf(&packet, ";ALTER USER %s ACCOUNT LOCK;", my_cstr(&list));
+    my_str_add(&packet, "SELECT MAX(ID) FROM information_schema.PROCESSLIST;");
+    if (packet.overflow || list.overflow)
         return my_out_of_memory(call);
     MY_SETS_AUTO locked = {0};
-    r = my_write(call, call->conn, true, my_cstr(&sql), &locked);
+    r = my_write(call, call->conn, true, my_cstr(&packet), &locked);
     if (r == CO_DONE)
         call->conn->floor_id = (uint64_t)my_int(my_value(&locked, 0, 0), 0);
     return r;
 }
 
-/* Statements that unlock what we locked and is still there. */
-enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, unsigned *ret_statements)
+/* Statements that unlock what was locked and is still there; `run`: by that run alone, NULL: by any. */
+enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, const char *run)
 {
     MY_SETS_AUTO sets = {0};
-    *ret_statements = 0;
     MY_STR_AUTO read = {0};
+    MY_STR_AUTO of = {0};
+    if (run)
+        my_str_addf(&of, " AND run='%s'", run);
     my_str_addf(&read,
                 "SELECT o.a,o.b FROM " MY_SCHEMA
                 ".originals o JOIN %s u ON CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin=o.a AND "
-                "CONVERT(u.Host USING utf8mb4) COLLATE utf8mb4_bin=o.b WHERE o.kind='account'",
-                my_is_mysql(call->conn) ? "mysql.user" : "mysql.global_priv");
+                "CONVERT(u.Host USING utf8mb4) COLLATE utf8mb4_bin=o.b WHERE o.kind='account'%s",
+                my_is_mysql(call->conn) ? "mysql.user" : "mysql.global_priv", my_cstr(&of));
     enum co_result r = my_read(call, call->conn, my_cstr(&read), &sets);
     if (r != CO_DONE)
-        return sets.error == 1146 || sets.error == 1049 ? CO_DONE : r;
+        return no_schema(&sets) ? CO_DONE : r;
     bool first = true;
     for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0])); first = false) {
         my_str_add(sql, first ? "ALTER USER " : ",");
         my_str_account(sql, row[0], row[1]);
     }
-    if (!first) {
+    if (!first)
         my_str_add(sql, " ACCOUNT UNLOCK;");
-        (*ret_statements)++;
-    }
-    my_str_add(sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind='account';");
-    (*ret_statements)++;
-    return sql->overflow ? my_out_of_memory(call) : CO_DONE;
+    my_str_addf(sql, "DELETE FROM " MY_SCHEMA ".originals WHERE (kind='account' OR (kind='hold' AND a='accounts'))%s;",
+                my_cstr(&of));
+    return sql->overflow || of.overflow ? my_out_of_memory(call) : CO_DONE;
 }
 
 enum co_result my_accounts_unlock(struct co_call *call)
 {
-    call->conn->floor_id = 0;
-    /* a side that was closed before this run (the old primary, before a rollback) stays so when the run is undone */
-    const char *before = call->run ? call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "closed_before") : NULL;
-    if (before && strcmp(before, "1") == 0)
-        return CO_DONE;
     MY_STR_AUTO sql = {0};
-    unsigned statements = 0;
-    enum co_result r = my_accounts_unlock_sql(call, &sql, &statements);
-    return r == CO_DONE && statements ? my_write(call, call->conn, true, my_cstr(&sql), NULL) : r;
+    call->conn->floor_id = 0;
+    enum co_result r = my_accounts_unlock_sql(call, &sql, my_run_id(call));
+    return r == CO_DONE && sql.len ? my_write(call, call->conn, true, my_cstr(&sql), NULL) : r;
 }
 
 /* ---------------------------------------------------------------- events */
@@ -237,18 +281,15 @@ static void add_alter(struct my_str *sql, const char *schema, const char *name, 
 
 enum co_result my_events_probe(struct co_call *call, enum co_presence *ret)
 {
+    bool hold = false;
     MY_SETS_AUTO sets = {0};
-    enum co_result r = my_read(call, call->conn,
-                               "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS='ENABLED';"
-                               "SELECT @@GLOBAL.event_scheduler;"
-                               "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler')",
-                               &sets);
-    if (r != CO_DONE && sets.error != 1146 && sets.error != 1049)
-        return r;
-    bool quiet = my_int(my_value(&sets, 0, 0), -1) == 0 && !my_truth(my_value(&sets, 1, 0));
-    *ret = quiet ? CO_PRESENT : my_int(my_value(&sets, 2, 0), 0) > 0 ? CO_PARTIAL : CO_ABSENT;
-    /* a server without events and without a scheduler needs nothing, and then there is nothing to take back */
-    return CO_DONE;
+    enum co_result r =
+        my_read(call, call->conn, "SELECT COUNT(*) FROM information_schema.EVENTS WHERE STATUS='ENABLED'", &sets);
+    if (r == CO_DONE)
+        r = held(call, "events", &hold);
+    /* the scheduler isn't looked at: it is on again after a restart, with nothing to run */
+    *ret = presence(hold, my_int(my_value(&sets, 0, 0), -1) == 0);
+    return r;
 }
 
 enum co_result my_events_disable(struct co_call *call)
@@ -261,23 +302,23 @@ enum co_result my_events_disable(struct co_call *call)
                                &sets);
     if (r != CO_DONE)
         return r;
-    bool scheduler = my_truth(my_value(&sets, 0, 0));
-    if (scheduler)
-        my_str_add(&sql, "INSERT IGNORE INTO " MY_SCHEMA
-                         ".originals VALUES ('scheduler','','','ON');SET GLOBAL event_scheduler=OFF;");
+    hold_sql(call, &sql, "events");
+    if (my_truth(my_value(&sets, 0, 0)))
+        my_str_addf(&sql,
+                    "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES ('scheduler','','','ON','%s');"
+                    "SET GLOBAL event_scheduler=OFF;",
+                    my_run_id(call));
     for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));) {
-        my_str_add(&sql, "INSERT IGNORE INTO " MY_SCHEMA ".originals VALUES ('event',");
+        my_str_add(&sql, "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES ('event',");
         my_str_quote(&sql, row[0]);
         my_str_add(&sql, ",");
         my_str_quote(&sql, row[1]);
         my_str_add(&sql, ",");
         my_str_quote(&sql, row[2]);
-        my_str_add(&sql, ");");
+        my_str_addf(&sql, ",'%s');", my_run_id(call));
         add_alter(&sql, row[0], row[1], row[2], "DISABLE");
     }
-    if (sql.overflow)
-        return my_out_of_memory(call);
-    return sql.len ? my_write(call, call->conn, true, my_cstr(&sql), NULL) : CO_DONE;
+    return sql.overflow ? my_out_of_memory(call) : my_write(call, call->conn, true, my_cstr(&sql), NULL);
 }
 
 /* Enables what `rows` (schema, name, value) name and is there. */
@@ -300,25 +341,22 @@ void my_add_slaveside(const struct co_conn *conn, struct my_str *sql, MYSQL_RES 
 
 enum co_result my_events_restore(struct co_call *call)
 {
-    const char *before = call->run ? call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "closed_before") : NULL;
-    if (before && strcmp(before, "1") == 0)
-        return CO_DONE;
     MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO read = {0};
     MY_STR_AUTO sql = {0};
-    enum co_result r = my_read(call, call->conn,
-                               "SELECT o.a,o.b,o.value FROM " MY_SCHEMA ".originals o JOIN " EVENT_JOIN " WHERE o.kind='event';"
-                               "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='scheduler';"
-                               "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='event'",
-                               &sets);
+    const char *run = my_run_id(call);
+    my_str_addf(&read,
+                "SELECT o.a,o.b,o.value FROM " MY_SCHEMA ".originals o JOIN " EVENT_JOIN " WHERE o.kind='event' AND o.run='%s';"
+                "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='scheduler' AND run='%s'",
+                run, run);
+    enum co_result r = my_read(call, call->conn, my_cstr(&read), &sets);
     if (r != CO_DONE)
-        return sets.error == 1146 || sets.error == 1049 ? CO_DONE : r;
-    bool scheduler = my_int(my_value(&sets, 1, 0), 0) > 0;
-    if (!scheduler && my_int(my_value(&sets, 2, 0), 0) == 0)
-        return CO_DONE;
+        return no_schema(&sets) ? CO_DONE : r;
     my_add_enable(&sql, sets.set[0]);
-    if (scheduler)
+    if (my_int(my_value(&sets, 1, 0), 0) > 0)
         my_str_add(&sql, "SET GLOBAL event_scheduler=ON;");
-    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler');");
+    my_str_addf(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler') AND run='%s';", run);
+    unhold_sql(call, &sql, "events");
     return sql.overflow ? my_out_of_memory(call) : my_write(call, call->conn, true, my_cstr(&sql), NULL);
 }
 
@@ -340,32 +378,61 @@ enum co_result my_read_only_probe(struct co_call *call, enum co_presence *ret)
     return CO_DONE;
 }
 
+enum co_result my_read_only_held(struct co_call *call, enum co_presence *ret)
+{
+    bool hold = false;
+    enum co_presence now = CO_ABSENT;
+    enum co_result r = my_read_only_probe(call, &now);
+    if (r == CO_DONE)
+        r = held(call, "read_only", &hold);
+    *ret = presence(hold, now == CO_PRESENT);
+    return r;
+}
+
+static const char *read_only_sql(const struct co_conn *conn)
+{
+    return !my_is_mysql(conn)     ? "SET GLOBAL read_only=1;"
+           : my_has_persist(conn) ? "SET PERSIST super_read_only=1;SET PERSIST read_only=1;"
+                                  : "SET GLOBAL super_read_only=1;";
+}
+
 enum co_result my_read_only_set(struct co_call *call)
 {
-    const char *sql = !my_is_mysql(call->conn)     ? "SET GLOBAL read_only=1;"
-                      : my_has_persist(call->conn) ? "SET PERSIST super_read_only=1;SET PERSIST read_only=1;"
-                                                   : "SET GLOBAL super_read_only=1;";
-    return my_change(call, call->conn, sql, NULL);
+    return my_change(call, call->conn, read_only_sql(call->conn), NULL);
+}
+
+enum co_result my_read_only_hold(struct co_call *call)
+{
+    MY_STR_AUTO sql = {0};
+    if (my_is_mysql(call->conn)) /* it would refuse our own row */
+        my_str_add(&sql, "SET GLOBAL super_read_only=0;");
+    hold_sql(call, &sql, "read_only");
+    my_str_add(&sql, read_only_sql(call->conn));
+    return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
 }
 
 /* The values that prepare() noted; a source without a note was writable. */
 enum co_result my_read_only_restore(struct co_call *call)
 {
-    const char *ro = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "read_only");
-    const char *sro = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "super_read_only");
-    const char *pro = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "persisted_read_only");
-    const char *psro = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "persisted_super_read_only");
-    bool follower = call->role == CO_TARGET;
+    const struct co_host *host = call->host;
+    const char *ro = host->note_get(call->ctx, CO_NOTE_RUN, call->side, "read_only");
+    const char *sro = host->note_get(call->ctx, CO_NOTE_RUN, call->side, "super_read_only");
+    const char *pro = host->note_get(call->ctx, CO_NOTE_RUN, call->side, "persisted_read_only");
+    const char *psro = host->note_get(call->ctx, CO_NOTE_RUN, call->side, "persisted_super_read_only");
+    bool mysql = my_is_mysql(call->conn), follower = call->role == CO_TARGET;
+    bool was_ro = ro ? my_truth(ro) : follower, was_sro = mysql && (sro ? my_truth(sro) : follower);
     MY_STR_AUTO sql = {0};
+    if (mysql)
+        my_str_add(&sql, "SET GLOBAL super_read_only=0;");
+    unhold_sql(call, &sql, "read_only");
     if (my_has_persist(call->conn)) {
         my_str_add(&sql, psro && *psro ? my_truth(psro) ? "SET PERSIST super_read_only=1;" : "SET PERSIST super_read_only=0;"
                                        : "RESET PERSIST IF EXISTS super_read_only;");
         my_str_add(&sql, pro && *pro ? my_truth(pro) ? "SET PERSIST read_only=1;" : "SET PERSIST read_only=0;"
                                      : "RESET PERSIST IF EXISTS read_only;");
     }
-    if (my_is_mysql(call->conn))
-        my_str_add(&sql, (sro ? my_truth(sro) : follower) ? "SET GLOBAL super_read_only=1;" : "SET GLOBAL super_read_only=0;");
-    if (!(my_is_mysql(call->conn) && (sro ? my_truth(sro) : follower)))
-        my_str_add(&sql, (ro ? my_truth(ro) : follower) ? "SET GLOBAL read_only=1;" : "SET GLOBAL read_only=0;");
+    my_str_add(&sql, was_sro  ? "SET GLOBAL super_read_only=1;"
+                     : was_ro ? "SET GLOBAL read_only=1;"
+                              : "SET GLOBAL read_only=0;");
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
 }

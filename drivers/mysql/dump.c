@@ -145,9 +145,8 @@ static enum co_result begin(struct co_call *call, bool *ret_again)
     MY_STR_AUTO sql = {0};
     if (my_is_mysql(call->conn))
         my_str_add(&sql, "SET GLOBAL super_read_only=0;");
-    my_str_add(&sql,
-               "REPLACE INTO " MY_SCHEMA
-               ".originals VALUES ('copy','','','started');SET GLOBAL event_scheduler=OFF;SET SESSION foreign_key_checks=0;");
+    my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','started');SET GLOBAL "
+                                               "event_scheduler=OFF;SET SESSION foreign_key_checks=0;");
     for (MYSQL_ROW row; (row = mysql_fetch_row(schemas.set[0]));) {
         if (strcmp(row[0], MY_PROBE_SCHEMA) != 0)
             my_str_addf(&names, "%s%s", names.len ? ", " : "", row[0]);
@@ -268,7 +267,7 @@ static enum co_result finish(struct co_call *call)
     if (r != CO_DONE)
         return r;
     my_add_slaveside(call->conn, &sql, events.set[0]); /* as if replication had brought them */
-    my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals VALUES ('copy','','','done');");
+    my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','done');");
     if (my_is_mysql(call->conn))
         my_str_add(&sql, "SET GLOBAL super_read_only=1;");
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);

@@ -172,14 +172,15 @@ static bool threads_broken(const struct my_follow *f, struct my_str *reason)
 /* Whether clients can write to the follower. An account that may not read mysql.* judges by read_only alone. */
 static enum co_result takes_writes(struct co_call *call, bool *ret)
 {
-    enum co_presence ro = CO_ABSENT, accounts = CO_ABSENT;
+    enum co_presence ro = CO_ABSENT;
     enum co_result r = my_read_only_probe(call, &ro);
     *ret = ro == CO_ABSENT;
     if (r != CO_DONE || !*ret)
         return r;
     struct co_error saved = *call->err;
-    if (my_accounts_probe(call, &accounts) == CO_DONE)
-        *ret = accounts != CO_PRESENT;
+    bool locked = false;
+    if (my_accounts_locked(call, &locked) == CO_DONE)
+        *ret = !locked;
     else
         *call->err = saved;
     return CO_DONE;

@@ -413,7 +413,9 @@ static int64_t distance_mariadb(const char *have_text, const char *want_text)
         const struct domain_pos *h = find_domain(&have, want.domains[i].domain);
         uint64_t from = h ? h->seq : 0;
         uint64_t lacks = want.domains[i].seq > from ? want.domains[i].seq - from : 0;
-        total = total > INT64_MAX - (lacks > INT64_MAX ? INT64_MAX : lacks) ? INT64_MAX : total + lacks;
+        if (lacks > (uint64_t)INT64_MAX - total)
+            return INT64_MAX;
+        total += lacks;
     }
     return (int64_t)total;
 }

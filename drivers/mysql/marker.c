@@ -10,15 +10,15 @@
 
 #include <stdlib.h>
 
-static const char schema_sql[] =
-    "CREATE DATABASE IF NOT EXISTS " MY_SCHEMA " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
-    "CREATE TABLE IF NOT EXISTS " MY_SCHEMA
-    ".marker (id INT NOT NULL PRIMARY KEY, token VARCHAR(120) NOT NULL, info MEDIUMTEXT NOT NULL)"
-    " ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
-    "CREATE TABLE IF NOT EXISTS " MY_SCHEMA
-    ".originals (kind VARCHAR(16) NOT NULL, a VARCHAR(128) NOT NULL, b VARCHAR(255) NOT NULL,"
-    " value TEXT NOT NULL, PRIMARY KEY (kind,a,b)) ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
-    "INSERT IGNORE INTO " MY_SCHEMA ".marker VALUES (1,'','');";
+static const char schema_sql[] = "CREATE DATABASE IF NOT EXISTS " MY_SCHEMA " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
+                                 "CREATE TABLE IF NOT EXISTS " MY_SCHEMA
+                                 ".marker (id INT NOT NULL PRIMARY KEY, token VARCHAR(120) NOT NULL, info MEDIUMTEXT NOT NULL)"
+                                 " ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
+                                 "CREATE TABLE IF NOT EXISTS " MY_SCHEMA
+                                 ".originals (kind VARCHAR(16) NOT NULL, a VARCHAR(128) NOT NULL, b VARCHAR(255) NOT NULL,"
+                                 " value TEXT NOT NULL, run VARCHAR(48) NOT NULL DEFAULT '', PRIMARY KEY (kind,a,b)) "
+                                 "ENGINE=InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;"
+                                 "INSERT IGNORE INTO " MY_SCHEMA ".marker VALUES (1,'','');";
 
 /* super_read_only on: wraps `sql`. */
 static enum co_result super_read_only(struct co_call *call, struct co_conn *conn, bool *ret)
@@ -93,7 +93,7 @@ enum co_result my_schema_make(struct co_call *call, struct co_conn *conn)
     if (my_value(&sets, 0, 1) && strcmp(my_value(&sets, 0, 1), my_cstr(&value)) == 0)
         return CO_DONE;
     MY_STR_AUTO sql = {0};
-    my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals VALUES ('lineage','','',");
+    my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('lineage','','',");
     my_str_quote(&sql, my_cstr(&value));
     my_str_add(&sql, ");");
     return my_write(call, conn, false, my_cstr(&sql), NULL);

@@ -191,11 +191,15 @@ enum co_result my_exempt(struct co_call *call, struct my_str *sql);             
 enum co_result my_accounts_probe(struct co_call *call, enum co_presence *ret);
 enum co_result my_accounts_lock(struct co_call *call);
 enum co_result my_accounts_unlock(struct co_call *call);
-enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, unsigned *ret_statements);
+enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, const char *run);
+enum co_result my_accounts_locked(struct co_call *call, bool *ret);
+const char *my_run_id(const struct co_call *call);
 enum co_result my_events_probe(struct co_call *call, enum co_presence *ret);
 enum co_result my_events_disable(struct co_call *call);
 enum co_result my_events_restore(struct co_call *call);
 enum co_result my_read_only_probe(struct co_call *call, enum co_presence *ret);
+enum co_result my_read_only_held(struct co_call *call, enum co_presence *ret);
+enum co_result my_read_only_hold(struct co_call *call);
 enum co_result my_read_only_set(struct co_call *call);
 enum co_result my_read_only_restore(struct co_call *call);
 
