@@ -146,7 +146,7 @@ static enum co_result begin(struct co_call *call, bool *ret_again)
     if (my_is_mysql(call->conn))
         my_str_add(&sql, "SET GLOBAL super_read_only=0;");
     my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','started');SET GLOBAL "
-                                               "event_scheduler=OFF;SET SESSION foreign_key_checks=0;");
+                     "event_scheduler=OFF;SET SESSION foreign_key_checks=0;");
     for (MYSQL_ROW row; (row = mysql_fetch_row(schemas.set[0]));) {
         if (strcmp(row[0], MY_PROBE_SCHEMA) != 0)
             my_str_addf(&names, "%s%s", names.len ? ", " : "", row[0]);
@@ -267,6 +267,21 @@ static enum co_result finish(struct co_call *call)
     if (r != CO_DONE)
         return r;
     my_add_slaveside(call->conn, &sql, events.set[0]); /* as if replication had brought them */
+    MY_SETS_AUTO position = {0};
+    if (!my_is_mysql(call->conn)) {
+        r = my_read(call, call->conn, "SELECT @@GLOBAL.gtid_slave_pos", &position);
+        if (r != CO_DONE)
+            return r;
+        const char *at = my_value(&position, 0, 0);
+        if (my_pos_kind(at) != MY_POS_MARIADB)
+            return my_fail(call, CO_EFFECT_UNKNOWN, CO_E_STATE, "The source's binary log must be on before the copy is made.",
+                           "the dump brought no GTID position with it");
+        /* so that it knows the position as its own when the old primary follows it. As a literal: MariaDB 10.11 locks itself
+         * up, for good and for all logins, when one of these two variables is set from the other */
+        my_str_add(&sql, "RESET MASTER;SET GLOBAL gtid_binlog_state=");
+        my_str_quote(&sql, at);
+        my_str_add(&sql, ";");
+    }
     my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','done');");
     if (my_is_mysql(call->conn))
         my_str_add(&sql, "SET GLOBAL super_read_only=1;");

@@ -358,6 +358,10 @@ static enum co_result copied_apply(struct co_call *call)
     else
         my_str_add(&sql, "RESET MASTER;SET GLOBAL gtid_slave_pos=");
     my_str_quote(&sql, position);
+    if (!mysql) {
+        my_str_add(&sql, ";SET GLOBAL gtid_binlog_state=");
+        my_str_quote(&sql, position);
+    }
     my_str_add(&sql, ";REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','done');");
     return my_write(call, call->conn, true, my_cstr(&sql), NULL);
 }

@@ -34,6 +34,14 @@ static enum co_result accounts_describe(struct co_call *call, struct co_text *re
     return CO_DONE;
 }
 
+static enum co_result accounts_locked_probe(struct co_call *call, enum co_presence *ret)
+{
+    bool locked = false;
+    enum co_result r = my_accounts_locked(call, &locked);
+    *ret = locked ? CO_PRESENT : CO_ABSENT;
+    return r;
+}
+
 static enum co_result events_describe(struct co_call *call, struct co_text *ret)
 {
     return say(call, ret,
@@ -144,12 +152,12 @@ static enum co_result open_probe(struct co_call *call, enum co_presence *ret)
 static enum co_result open_apply(struct co_call *call)
 {
     MY_STR_AUTO sql = {0};
-    unsigned statements = 0;
     call->conn->floor_id = 0;
     bool persist = my_has_persist(call->conn);
     if (my_is_mysql(call->conn)) /* it refuses ALTER USER too */
         my_str_add(&sql, persist ? "SET PERSIST super_read_only=0;" : "SET GLOBAL super_read_only=0;");
-    enum co_result r = my_accounts_unlock_sql(call, &sql, &statements);
+    enum co_result r = my_accounts_unlock_sql(call, &sql, NULL);
+    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind='hold' AND a='read_only';");
     my_str_add(&sql, persist ? "SET PERSIST read_only=0;" : "SET GLOBAL read_only=0;");
     if (r != CO_DONE || sql.overflow)
         return r != CO_DONE ? r : my_out_of_memory(call);
@@ -261,7 +269,8 @@ static enum co_result open_events_apply(struct co_call *call)
     my_add_enable(&sql, sets.set[1]);
     if (scheduler_wanted(call) && !my_truth(my_value(&sets, 0, 0)))
         my_str_add(&sql, "SET GLOBAL event_scheduler=ON;");
-    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler');");
+    my_str_add(&sql,
+               "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler') OR (kind='hold' AND a='events');");
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
 }
 
@@ -299,10 +308,17 @@ static enum co_result follow_apply(struct co_call *call)
         return r;
     if (f.present)
         my_str_addf(&sql, "STOP %s;", my_word_replica(call->conn));
-    if (!my_is_mysql(call->conn) && !f.present && call->role == CO_SOURCE)
-        my_str_add(
-            &sql,
-            "SET GLOBAL gtid_slave_pos=@@GLOBAL.gtid_binlog_pos;"); /* what MASTER_DEMOTE_TO_SLAVE does, for all versions */
+    if (!my_is_mysql(call->conn) && !f.present && call->role == CO_SOURCE) {
+        /* what MASTER_DEMOTE_TO_SLAVE does, for all versions; read first, since setting one from the other can lock the server
+         * up */
+        MY_SETS_AUTO position = {0};
+        r = my_read(call, call->conn, "SELECT @@GLOBAL.gtid_binlog_pos", &position);
+        if (r != CO_DONE)
+            return r;
+        my_str_add(&sql, "SET GLOBAL gtid_slave_pos=");
+        my_str_quote(&sql, my_value(&position, 0, 0));
+        my_str_add(&sql, ";");
+    }
     r = my_follow_sql(call, call->conn, &sql, false);
     return r == CO_DONE ? my_change(call, call->conn, my_cstr(&sql), NULL) : r;
 }
@@ -429,7 +445,7 @@ const struct co_step my_steps[] = {
     STEP("setup.follow", "follow the source", CO_PHASE_SETUP, CO_TARGET, CO_STEP_BOTH, NULL, my_setup_follow_describe,
          my_setup_follow_probe, unmarked_my_setup_follow_apply, unmarked_promote_apply),
     STEP("setup.lock_accounts", "lock the target's accounts, since its read_only wouldn't outlive a restart", CO_PHASE_SETUP,
-         CO_TARGET, 0, my_setup_lock_wanted, accounts_describe, my_accounts_probe, unmarked_my_accounts_lock,
+         CO_TARGET, 0, my_setup_lock_wanted, accounts_describe, accounts_locked_probe, unmarked_my_accounts_lock,
          unmarked_my_accounts_unlock),
 
     /* warm_up: the target is closed for good */
@@ -438,7 +454,7 @@ const struct co_step my_steps[] = {
     STEP("warm_up.target_events", "disable the target's events", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, events_describe,
          my_events_probe, my_events_disable, my_events_restore),
     STEP("warm_up.target_read_only", "make the target refuse writes", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, read_only_describe,
-         my_read_only_probe, my_read_only_set, my_read_only_restore),
+         my_read_only_held, my_read_only_hold, my_read_only_restore),
     STEP("warm_up.target_sessions", "end the target's client sessions", CO_PHASE_WARM_UP, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL,
          sessions_describe, my_sessions_probe, my_sessions_end_all, NULL),
 
@@ -448,7 +464,7 @@ const struct co_step my_steps[] = {
     STEP("fence.events", "disable the source's events", CO_PHASE_FENCE, CO_SOURCE, 0, NULL, events_describe, my_events_probe,
          my_events_disable, my_events_restore),
     STEP("fence.read_only", "make the source refuse writes", CO_PHASE_FENCE, CO_SOURCE, 0, NULL, read_only_describe,
-         my_read_only_probe, my_read_only_set, my_read_only_restore),
+         my_read_only_held, my_read_only_hold, my_read_only_restore),
     STEP("fence.sessions", "end sessions with nothing in flight", CO_PHASE_FENCE, CO_SOURCE, CO_STEP_NO_WAY_BACK, NULL,
          sessions_describe, my_sessions_probe, my_sessions_end_idle, NULL),
 
