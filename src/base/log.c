@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -153,6 +154,16 @@ bool co_log_is_terminal(void)
     return terminal;
 }
 
+/* A line that wraps could not be taken back. In bytes: too short rather than too long. */
+static size_t status_width(void)
+{
+    struct winsize size;
+    size_t width = 79;
+    if (ioctl(log_state.fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 1)
+        width = (size_t)size.ws_col - 1;
+    return width < sizeof log_state.status - 1 ? width : sizeof log_state.status - 1;
+}
+
 void co_log_status(const char *line)
 {
     CO_TEXT_AUTO text = CO_TEXT_INIT;
@@ -163,7 +174,12 @@ void co_log_status(const char *line)
         find_stderr();
     if (log_state.terminal && log_state.verbosity >= CO_NORMAL) {
         CO_TEXT_AUTO shown = CO_TEXT_INIT;
-        size_t bytes = text.bytes < sizeof log_state.status ? text.bytes : sizeof log_state.status - 1;
+        size_t bytes = text.bytes, width = status_width();
+        if (bytes > width) {
+            bytes = width;
+            while (bytes > 0 && ((unsigned char)text.data[bytes] & 0xc0) == 0x80)
+                bytes--;
+        }
         memcpy(log_state.status, co_text_str(&text), bytes);
         log_state.status[bytes] = '\0';
         if (line || log_state.status_shown)

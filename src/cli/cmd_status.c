@@ -106,7 +106,7 @@ static void render_side(const json_t *pair, const char *key, struct co_text *ret
     char size[32];
     co_text_add(ret, "  %s: ", key);
     if (!co_get_true(side, "reached")) {
-        co_text_add(ret, "not reached: %s\n", co_get_str(side, "error"));
+        co_text_add(ret, "not reached: %s\n", co_without_pair(co_get_str(side, "error"), co_get_str(pair, "name")));
         return;
     }
     const char *role = co_get_str(side, "role");
@@ -133,7 +133,7 @@ static void render(const json_t *doc, struct co_text *ret)
         render_side(pair, "a", ret);
         render_side(pair, "b", ret);
         co_text_add(ret, "  link: %s%s%s\n", co_get_str(pair, "link"), *co_get_str(pair, "link_reason") ? ", " : "",
-                    co_get_str(pair, "link_reason"));
+                    co_without_pair(co_get_str(pair, "link_reason"), co_get_str(pair, "name")));
         co_text_add(ret, "  gate: %s, lag ", co_get_str(pair, "gate"));
         if (co_get_int(pair, "lag_ms") >= 0)
             co_text_add(ret, "%s", co_format_duration_ms(co_get_int(pair, "lag_ms"), text));
@@ -141,7 +141,8 @@ static void render(const json_t *doc, struct co_text *ret)
             co_text_add(ret, "at least %s", co_format_duration_ms(co_get_int(pair, "lag_at_least_ms"), text));
         else
             co_text_add(ret, "unknown");
-        co_text_add(ret, "%s%s\n", *co_get_str(pair, "reason") ? ": " : "", co_get_str(pair, "reason"));
+        co_text_add(ret, "%s%s\n", *co_get_str(pair, "reason") ? ": " : "",
+                    co_without_pair(co_get_str(pair, "reason"), co_get_str(pair, "name")));
         json_array_foreach(json_object_get(pair, "warnings"), k, warning)
             co_text_add(ret, "  warning: %s\n", json_string_value(warning));
         co_text_add(ret, "  next: %s\n", co_get_str(pair, "next"));

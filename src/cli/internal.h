@@ -55,6 +55,8 @@ json_t *co_json_tristate(enum co_tristate value);
 void co_json_set(json_t *object, const char *key, json_t *value); /* steals; out of memory: key is missing */
 const char *co_get_str(const json_t *object, const char *key);    /* "" when null or absent */
 int64_t co_get_int(const json_t *object, const char *key);        /* -1 when null or absent */
+/* Errors name their pair; under the pair's own heading that is noise: "pair NAME, " is left out. */
+const char *co_without_pair(const char *text, const char *pair);
 bool co_get_true(const json_t *object, const char *key);
 
 /* ---- session.c ---- */

@@ -54,7 +54,7 @@ void co_cli_lag_text(const json_t *doc, struct co_text *ret)
                     strcmp(co_get_str(pair, "direction"), "a_to_b") == 0 ? "a to b" : "b to a", co_get_str(pair, "state"));
         add_lag(pair, ret);
         if (*co_get_str(pair, "reason"))
-            co_text_add(ret, ": %s", co_get_str(pair, "reason"));
+            co_text_add(ret, ": %s", co_without_pair(co_get_str(pair, "reason"), co_get_str(pair, "name")));
         co_text_add(ret, "\n");
     }
 }
@@ -177,7 +177,7 @@ int co_cli_lag_nagios(const json_t *doc, const struct co_config *config, struct 
         co_text_add(&pairs, "%s%s %s, ", i > 0 ? "; " : "", name, co_get_str(pair, "state"));
         add_lag(pair, &pairs);
         if (*co_get_str(pair, "reason"))
-            co_text_add(&pairs, " (%s)", co_get_str(pair, "reason"));
+            co_text_add(&pairs, " (%s)", co_without_pair(co_get_str(pair, "reason"), name));
         if (co_get_int(pair, "lag_ms") < 0 || !limits)
             continue;
         co_text_add(&performance, " '%s'=", name);

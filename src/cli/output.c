@@ -75,6 +75,15 @@ int64_t co_get_int(const json_t *object, const char *key)
     return json_is_integer(value) ? (int64_t)json_integer_value(value) : -1;
 }
 
+const char *co_without_pair(const char *text, const char *pair)
+{
+    size_t bytes = pair ? strlen(pair) : 0;
+    if (bytes == 0 || strncmp(text, "pair ", 5) != 0 || strncmp(text + 5, pair, bytes) != 0)
+        return text;
+    const char *rest = text + 5 + bytes;
+    return strncmp(rest, ": ", 2) == 0 || strncmp(rest, ", ", 2) == 0 ? rest + 2 : text;
+}
+
 bool co_get_true(const json_t *object, const char *key)
 {
     return json_is_true(json_object_get(object, key));

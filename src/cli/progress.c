@@ -93,20 +93,11 @@ static void show_phase_end(const struct co_watch_event *event)
            done ? "" : "  ", done ? "" : event->text);
 }
 
-/* Errors that became notes say the pair themselves. */
-static const char *without_pair(const char *text, const char *pair)
-{
-    size_t bytes = pair ? strlen(pair) : 0;
-    if (pair && strncmp(text, "pair ", 5) == 0 && strncmp(text + 5, pair, bytes) == 0 && strncmp(text + 5 + bytes, ": ", 2) == 0)
-        return text + 7 + bytes;
-    return text;
-}
-
 static void on_event(const struct co_watch_event *event, void *arg)
 {
     (void)arg;
     CO_TEXT_AUTO text = CO_TEXT_INIT;
-    const char *said = without_pair(event->text ? event->text : "", event->pair);
+    const char *said = co_without_pair(event->text ? event->text : "", event->pair);
     pthread_mutex_lock(&view.mutex);
     if (event->pair && event->side && *event->side)
         co_text_add(&text, "%s, side %s: %s", event->pair, event->side, said);
