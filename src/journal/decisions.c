@@ -81,8 +81,8 @@ static int standing(struct co_journal *journal, const char *run, int64_t epoch, 
     if (ret->ended_wall_ms != 0)
         return co_fail(err, CO_E_CONFLICT, "run %s has ended already (%s)", run, ret->outcome);
     if (ret->epoch != epoch) {
-        co_fail(err, CO_E_CONFLICT, "run %s was taken over by %s (process %lld): it is at epoch %lld, not %lld", run, ret->actor,
-                (long long)ret->pid, (long long)ret->epoch, (long long)epoch);
+        co_fail(err, CO_E_CONFLICT, "run %s was taken over by %s (process %lld): it is at epoch %lld, not %lld", run,
+                ret->actor, (long long)ret->pid, (long long)ret->epoch, (long long)epoch);
         co_hint(err, "This process can't decide about the run any more. See `changeover status`.");
         return CO_E_CONFLICT;
     }
@@ -118,13 +118,14 @@ static int fault_after(const char *what, int result, bool lost, struct co_error 
 
 /* ---------------------------------------------------------------- begin, take */
 
-static int begin_run(struct co_journal *journal, const struct co_run_row *row, struct co_run_row *ret_other, struct co_error *err)
+static int begin_run(struct co_journal *journal, const struct co_run_row *row, struct co_run_row *ret_other,
+                     struct co_error *err)
 {
     sqlite3_stmt *statement;
     int result = co_sql_bind(journal, CO_SQL_D_UNFINISHED, &statement, err, NULL, 0);
     if (result)
         return result;
-    struct co_run_row other;
+    struct co_run_row other = {0};
     int rc = sqlite3_step(statement);
     if (rc == SQLITE_ROW)
         co_journal_fill_run(statement, &other);
@@ -149,7 +150,8 @@ static int begin_run(struct co_journal *journal, const struct co_run_row *row, s
     return result ? result : note(journal, row->id, "begun", err);
 }
 
-int co_journal_begin(struct co_journal *journal, const struct co_run_row *row, struct co_run_row *ret_other, struct co_error *err)
+int co_journal_begin(struct co_journal *journal, const struct co_run_row *row, struct co_run_row *ret_other,
+                     struct co_error *err)
 {
     CO_JOURNAL_LOCKED(journal);
     bool lost;
@@ -166,20 +168,23 @@ int co_journal_begin(struct co_journal *journal, const struct co_run_row *row, s
     return fault_after("begin", result, lost, err);
 }
 
-static int take_run(struct co_journal *journal, const char *run, int64_t from, const char *actor, int64_t pid, struct co_error *err)
+static int take_run(struct co_journal *journal, const char *run, int64_t from, const char *actor, int64_t pid,
+                    struct co_error *err)
 {
-    struct co_run_row row;
+    struct co_run_row row = {0};
     int result = standing(journal, run, from, &row, err);
     if (result)
         return result;
     char text[160];
     snprintf(text, sizeof text, "taken over from %s (process %lld): epoch %lld, decision %s", row.actor, (long long)row.pid,
              (long long)from + 1, co_decision_name(row.decision));
-    result = co_sql_exec(journal, CO_SQL_D_TAKE, "taking a run over", err, CO_BINDS(CO_T(run), CO_I(from), CO_T(actor), CO_I(pid)));
+    result =
+        co_sql_exec(journal, CO_SQL_D_TAKE, "taking a run over", err, CO_BINDS(CO_T(run), CO_I(from), CO_T(actor), CO_I(pid)));
     return result ? result : note(journal, run, text, err);
 }
 
-int co_journal_take(struct co_journal *journal, const char *run, int64_t from, const char *actor, int64_t pid, struct co_error *err)
+int co_journal_take(struct co_journal *journal, const char *run, int64_t from, const char *actor, int64_t pid,
+                    struct co_error *err)
 {
     CO_JOURNAL_LOCKED(journal);
     bool lost;
@@ -219,7 +224,7 @@ static int check_time(enum co_decision decision, int64_t not_after_ns, struct co
 static int write_decision(struct co_journal *journal, const char *run, int64_t epoch, enum co_decision decision,
                           int64_t not_after_ns, bool force_undo, enum co_decision *ret_standing, struct co_error *err)
 {
-    struct co_run_row row;
+    struct co_run_row row = {0};
     int result = standing(journal, run, epoch, &row, err);
     if (result)
         return result;
@@ -235,15 +240,17 @@ static int write_decision(struct co_journal *journal, const char *run, int64_t e
         return result;
     char text[80];
     snprintf(text, sizeof text, "%s%s", co_decision_name(decision),
-             forced ? " (over a commit whose write had failed)" : row.decision == decision ? " (again)" : "");
+             forced                     ? " (over a commit whose write had failed)"
+             : row.decision == decision ? " (again)"
+                                        : "");
     result = co_sql_exec(journal, CO_SQL_D_DECIDE, "deciding", err, CO_BINDS(CO_T(run), CO_I(epoch), CO_I(decision)));
     if (!result)
         result = note(journal, run, text, err);
     return result ? result : check_time(decision, not_after_ns, err);
 }
 
-int co_journal_decide(struct co_journal *journal, const char *run, int64_t epoch, enum co_decision decision, int64_t not_after_ns,
-                      bool force_undo, enum co_decision *ret_standing, struct co_error *err)
+int co_journal_decide(struct co_journal *journal, const char *run, int64_t epoch, enum co_decision decision,
+                      int64_t not_after_ns, bool force_undo, enum co_decision *ret_standing, struct co_error *err)
 {
     CO_JOURNAL_LOCKED(journal);
     const char *what = co_decision_name(decision);
@@ -275,7 +282,7 @@ int co_journal_decide(struct co_journal *journal, const char *run, int64_t epoch
 static int change(struct co_journal *journal, const char *run, int64_t epoch, enum co_sql which, bool turn_back,
                   struct co_error *err)
 {
-    struct co_run_row row;
+    struct co_run_row row = {0};
     int result = standing(journal, run, epoch, &row, err);
     if (result)
         return result;
@@ -290,7 +297,8 @@ static int change(struct co_journal *journal, const char *run, int64_t epoch, en
         result = co_sql_exec(journal, which, "turning back", err, CO_BINDS(CO_T(run), CO_I(epoch), CO_I(CO_DECISION_UNDO)));
     else
         result = co_sql_exec(journal, which, "recording the opening", err, CO_BINDS(CO_T(run), CO_I(epoch)));
-    return result ? result : note(journal, run, turn_back ? "turned back: undo, the target is said to be lost" : "opening", err);
+    return result ? result
+                  : note(journal, run, turn_back ? "turned back: undo, the target is said to be lost" : "opening", err);
 }
 
 static int change_durably(struct co_journal *journal, const char *run, int64_t epoch, enum co_sql which, bool turn_back,
@@ -324,7 +332,8 @@ int co_journal_opening(struct co_journal *journal, const char *run, int64_t epoc
 int co_journal_opened(struct co_journal *journal, const char *run, int64_t epoch, struct co_error *err)
 {
     CO_JOURNAL_LOCKED(journal);
-    int result = co_journal_write(journal, CO_SQL_RUN_OPENED, "recording that all is open", err, CO_BINDS(CO_T(run), CO_I(epoch)));
+    int result =
+        co_journal_write(journal, CO_SQL_RUN_OPENED, "recording that all is open", err, CO_BINDS(CO_T(run), CO_I(epoch)));
     if (!result && sqlite3_changes(journal->record) == 0)
         return co_fail(err, CO_E_CONFLICT, "run %s is not at epoch %lld any more, or has ended", run, (long long)epoch);
     return result;
@@ -337,7 +346,7 @@ int co_journal_end(struct co_journal *journal, const char *run, int64_t epoch, c
 {
     CO_JOURNAL_LOCKED(journal);
     bool lost;
-    struct co_run_row row;
+    struct co_run_row row = {0};
     if (fault_before("end", &lost, err))
         return CO_E_IO;
     int result = begin(journal, err);

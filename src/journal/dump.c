@@ -88,18 +88,17 @@ static json_t *run_json(sqlite3_stmt *statement)
 {
     struct co_run_row row;
     co_journal_fill_run(statement, &row);
-    return json_pack("{s:o, s:o, s:s, s:s, s:I, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:s, s:b, s:b, s:o, s:o, "
-                     "s:o, s:o}",
-                     "id", text(row.id), "kind", text(row.kind), "source", side_name(row.source), "target",
-                     side_name(row.source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A), "epoch", (json_int_t)row.epoch, "actor",
-                     text(row.actor), "pid", (json_int_t)row.pid, "operator", text(row.operator_name), "host", text(row.host),
-                     "boot_id", text(row.boot_id), "config_hash", text(row.config_hash), "version", text(row.version), "started",
-                     column_time(statement, 11), "started_wall_ms", (json_int_t)row.started_wall_ms, "ended",
-                     column_time(statement, 12), "ended_wall_ms",
-                     row.ended_wall_ms ? json_integer(row.ended_wall_ms) : json_null(), "decision",
-                     co_decision_name(row.decision), "opening", (int)row.opening, "opened", (int)row.opened, "outcome",
-                     text(row.outcome), "exit_code", known(row.exit_code), "write_pause_ms", known(row.write_pause_ms),
-                     "unavailable_ms", known(row.unavailable_ms));
+    return json_pack(
+        "{s:o, s:o, s:s, s:s, s:I, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:s, s:b, s:b, s:o, s:o, "
+        "s:o, s:o}",
+        "id", text(row.id), "kind", text(row.kind), "source", side_name(row.source), "target",
+        side_name(row.source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A), "epoch", (json_int_t)row.epoch, "actor", text(row.actor),
+        "pid", (json_int_t)row.pid, "operator", text(row.operator_name), "host", text(row.host), "boot_id", text(row.boot_id),
+        "config_hash", text(row.config_hash), "version", text(row.version), "started", column_time(statement, 11),
+        "started_wall_ms", (json_int_t)row.started_wall_ms, "ended", column_time(statement, 12), "ended_wall_ms",
+        row.ended_wall_ms ? json_integer(row.ended_wall_ms) : json_null(), "decision", co_decision_name(row.decision),
+        "opening", (int)row.opening, "opened", (int)row.opened, "outcome", text(row.outcome), "exit_code", known(row.exit_code),
+        "write_pause_ms", known(row.write_pause_ms), "unavailable_ms", known(row.unavailable_ms));
 }
 
 static json_t *phase_json(sqlite3_stmt *statement)
@@ -107,21 +106,21 @@ static json_t *phase_json(sqlite3_stmt *statement)
     int code = sqlite3_column_int(statement, 7);
     json_t *error = json_null();
     if (code != 0)
-        error = json_pack("{s:s, s:o, s:o, s:o}", "code", co_error_code_name(code), "native", column_text(statement, 8), "message",
-                          column_text(statement, 9), "hint", column_text(statement, 10));
+        error = json_pack("{s:s, s:o, s:o, s:o}", "code", co_error_code_name(code), "native", column_text(statement, 8),
+                          "message", column_text(statement, 9), "hint", column_text(statement, 10));
     return json_pack("{s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o, s:o}", "name", column_text(statement, 1), "actor",
                      column_text(statement, 2), "began", column_time(statement, 3), "began_wall_ms",
                      (json_int_t)sqlite3_column_int64(statement, 3), "began_ns", (json_int_t)sqlite3_column_int64(statement, 4),
-                     "ms", column_duration(statement, 4, 5, CO_NS_PER_MS), "us", column_duration(statement, 4, 5, 1000), "outcome",
-                     column_text(statement, 6), "error", error);
+                     "ms", column_duration(statement, 4, 5, CO_NS_PER_MS), "us", column_duration(statement, 4, 5, 1000),
+                     "outcome", column_text(statement, 6), "error", error);
 }
 
 static json_t *step_json(sqlite3_stmt *statement)
 {
     return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "pair", column_text(statement, 1), "side",
                      column_text(statement, 2), "phase", column_text(statement, 3), "step", column_text(statement, 4), "action",
-                     column_text(statement, 5), "statement", column_text(statement, 6), "actor", column_text(statement, 7), "began",
-                     column_time(statement, 8), "began_ns", (json_int_t)sqlite3_column_int64(statement, 9), "us",
+                     column_text(statement, 5), "statement", column_text(statement, 6), "actor", column_text(statement, 7),
+                     "began", column_time(statement, 8), "began_ns", (json_int_t)sqlite3_column_int64(statement, 9), "us",
                      column_duration(statement, 9, 10, 1000), "result", column_text(statement, 11), "detail",
                      column_text(statement, 12));
 }
@@ -143,10 +142,10 @@ static json_t *finding_json(sqlite3_stmt *statement)
 {
     static const char *const severities[] = {"info", "warning", "error"};
     int severity = sqlite3_column_int(statement, 3);
-    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "pair", column_text(statement, 0), "side", column_text(statement, 1),
-                     "code", column_text(statement, 2), "severity", severities[severity < 0 || severity > 2 ? 2 : severity],
-                     "message", column_text(statement, 4), "remedy", column_text(statement, 5), "accepted",
-                     column_bool(statement, 6));
+    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:o}", "pair", column_text(statement, 0), "side",
+                     column_text(statement, 1), "code", column_text(statement, 2), "severity",
+                     severities[severity < 0 || severity > 2 ? 2 : severity], "message", column_text(statement, 4), "remedy",
+                     column_text(statement, 5), "accepted", column_bool(statement, 6));
 }
 
 static json_t *event_json(sqlite3_stmt *statement)
@@ -158,8 +157,8 @@ static json_t *event_json(sqlite3_stmt *statement)
 static json_t *pair_json(sqlite3_stmt *statement)
 {
     return json_pack("{s:o, s:{s:o, s:o}, s:{s:o, s:o}}", "name", column_text(statement, 0), "a", "instance",
-                     column_text(statement, 1), "lineage", column_text(statement, 2), "b", "instance", column_text(statement, 3),
-                     "lineage", column_text(statement, 4));
+                     column_text(statement, 1), "lineage", column_text(statement, 2), "b", "instance",
+                     column_text(statement, 3), "lineage", column_text(statement, 4));
 }
 
 static int add_rows(struct co_journal *journal, enum co_sql which, const char *run, json_t *array,
@@ -231,9 +230,9 @@ static int dump_run(struct co_journal *journal, const char *run_or_null, json_t 
         const char *name;
         json_t *(*make)(sqlite3_stmt *statement);
     } parts[] = {
-        {CO_SQL_DUMP_PAIRS, "pairs", pair_json},           {CO_SQL_DUMP_PHASES, "phases", phase_json},
-        {CO_SQL_DUMP_STEPS, "steps", step_json},           {CO_SQL_DUMP_POSITIONS, "positions", position_json},
-        {CO_SQL_DUMP_FACTS, "facts", fact_json},           {CO_SQL_DUMP_FINDINGS, "findings", finding_json},
+        {CO_SQL_DUMP_PAIRS, "pairs", pair_json},    {CO_SQL_DUMP_PHASES, "phases", phase_json},
+        {CO_SQL_DUMP_STEPS, "steps", step_json},    {CO_SQL_DUMP_POSITIONS, "positions", position_json},
+        {CO_SQL_DUMP_FACTS, "facts", fact_json},    {CO_SQL_DUMP_FINDINGS, "findings", finding_json},
         {CO_SQL_DUMP_EVENTS, "events", event_json},
     };
     for (size_t i = 0; !result && i < sizeof parts / sizeof parts[0]; i++)

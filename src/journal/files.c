@@ -24,11 +24,11 @@ static const struct {
     unsigned magic;
     const char *name;
 } network_types[] = {
-    {0x6969u, "nfs"},         {0x517Bu, "smb"},         {0xFF534D42u, "cifs"},    {0xFE534D42u, "smb2"},
-    {0x564Cu, "ncp"},         {0x5346414Fu, "afs"},     {0x6B414653u, "afs"},     {0x73757245u, "coda"},
-    {0x00C36400u, "ceph"},    {0x01021997u, "9p"},      {0x786F4256u, "vboxsf"},  {0xBACBACBCu, "vmhgfs"},
-    {0x7461636Fu, "ocfs2"},   {0x01161970u, "gfs2"},    {0x0BD00BD0u, "lustre"},  {0x47504653u, "gpfs"},
-    {0xAAD7AAEAu, "panfs"},   {0x19830326u, "fhgfs"},   {0x20030528u, "orangefs"},
+    {0x6969u, "nfs"},       {0x517Bu, "smb"},       {0xFF534D42u, "cifs"},     {0xFE534D42u, "smb2"},
+    {0x564Cu, "ncp"},       {0x5346414Fu, "afs"},   {0x6B414653u, "afs"},      {0x73757245u, "coda"},
+    {0x00C36400u, "ceph"},  {0x01021997u, "9p"},    {0x786F4256u, "vboxsf"},   {0xBACBACBCu, "vmhgfs"},
+    {0x7461636Fu, "ocfs2"}, {0x01161970u, "gfs2"},  {0x0BD00BD0u, "lustre"},   {0x47504653u, "gpfs"},
+    {0xAAD7AAEAu, "panfs"}, {0x19830326u, "fhgfs"}, {0x20030528u, "orangefs"},
 };
 
 /* The folder of a path, "." when it has none. NULL: no memory. */
@@ -67,8 +67,8 @@ static bool fuse_is_local(dev_t device)
 
 static int refuse_network(const char *path, const char *type, struct co_error *err)
 {
-    co_fail(err, CO_E_UNSUPPORTED, "journal %s is on a network file system (%s), where locks and fsync can't be relied on", path,
-            type);
+    co_fail(err, CO_E_UNSUPPORTED, "journal %s is on a network file system (%s), where locks and fsync can't be relied on",
+            path, type);
     co_hint(err, "Set `journal:` in the config to a path on a local disk of this machine.");
     return CO_E_UNSUPPORTED;
 }

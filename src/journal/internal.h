@@ -78,12 +78,12 @@ struct co_journal {
     pthread_mutex_t mutex;
     char *path, *migration;
     enum co_journal_mode mode;
-    sqlite3 *record;  /* synchronous=NORMAL; the only one in reading mode */
-    sqlite3 *decide;  /* synchronous=FULL */
+    sqlite3 *record; /* synchronous=NORMAL; the only one in reading mode */
+    sqlite3 *decide; /* synchronous=FULL */
     sqlite3_stmt *statements[CO_SQL_COUNT];
-    char actor[25];   /* this process in the run, after begin or take */
+    char actor[25]; /* this process in the run, after begin or take */
 
-    bool immutable;   /* reading mode, in a folder where no -shm can be made */
+    bool immutable; /* reading mode, in a folder where no -shm can be made */
     int64_t immutable_mtime_ns, immutable_bytes;
 
     bool batch, batch_sync;
@@ -104,8 +104,8 @@ struct co_journal {
 void co_journal_lock_mutex(struct co_journal *journal);
 void co_journal_unlock_mutex(struct co_journal **journal);
 /* Holds the mutex to the end of the block. */
-#define CO_JOURNAL_LOCKED(journal)                                                                                                    \
-    __attribute__((cleanup(co_journal_unlock_mutex))) struct co_journal *co_locked = (journal);                                      \
+#define CO_JOURNAL_LOCKED(journal)                                                                                             \
+    __attribute__((cleanup(co_journal_unlock_mutex))) struct co_journal *co_locked = (journal);                                \
     co_journal_lock_mutex(co_locked)
 
 /* ---- sql.c ---- */
@@ -117,7 +117,7 @@ struct co_bind {
 };
 #define CO_T(value) ((struct co_bind){.is_text = true, .text = (value)})
 #define CO_I(value) ((struct co_bind){.number = (value)})
-#define CO_BINDS(...)                                                                                                                 \
+#define CO_BINDS(...)                                                                                                          \
     (const struct co_bind[]){__VA_ARGS__}, sizeof((const struct co_bind[]){__VA_ARGS__}) / sizeof(struct co_bind)
 
 /* Turns SQLite's result into a co_error: "<what> in journal <path> failed: <why>", with what to do. */
@@ -139,9 +139,9 @@ void co_sql_finalize_all(struct co_journal *journal);
 /* ---- open.c, files.c, schema.c ---- */
 
 int co_journal_reopen_if_stale(struct co_journal *journal, struct co_error *err); /* immutable files only */
-int co_journal_check_place(const char *path, struct co_error *err);    /* file system, folder */
+int co_journal_check_place(const char *path, struct co_error *err);               /* file system, folder */
 int co_journal_make_folder(const char *path, struct co_error *err);
-int co_journal_check_files(const char *path, struct co_error *err);    /* owner and mode */
+int co_journal_check_files(const char *path, struct co_error *err); /* owner and mode */
 int co_journal_check_schema(sqlite3 *db, const char *path, const char *migration, int *ret_version, struct co_error *err);
 int co_journal_upgrade(sqlite3 *db, const char *path, int version, struct co_error *err);
 /* Makes a complete journal beside `path` and moves it there; somebody else having been faster is fine. */

@@ -56,21 +56,21 @@ enum co_decision {
 
 struct co_run_row {
     char id[41];
-    char kind[16];       /* cutover, rollback, setup, detach */
-    int source;          /* enum co_side */
+    char kind[16]; /* cutover, rollback, setup, detach */
+    int source;    /* enum co_side */
     int64_t epoch;
-    char actor[25];      /* who holds it now */
+    char actor[25]; /* who holds it now */
     int64_t pid;
     char operator_name[64], host[128]; /* who began it, where */
     char boot_id[40];
     char config_hash[33];
-    char version[32];    /* of the program */
+    char version[32];                       /* of the program */
     int64_t started_wall_ms, ended_wall_ms; /* 0: not ended */
     enum co_decision decision;
-    bool opening;        /* an open may have been sent */
-    bool opened;         /* every pair was seen open */
-    char outcome[16];    /* "", done, refused, undone, unfinished */
-    int exit_code;       /* -1 while it runs */
+    bool opening;                           /* an open may have been sent */
+    bool opened;                            /* every pair was seen open */
+    char outcome[16];                       /* "", done, refused, undone, unfinished */
+    int exit_code;                          /* -1 while it runs */
     int64_t write_pause_ms, unavailable_ms; /* -1 */
 };
 
@@ -114,12 +114,13 @@ int co_journal_reserve(struct co_journal *journal, struct co_error *err);
 int co_journal_batch(struct co_journal *journal, bool sync, struct co_error *err);
 int co_journal_batch_end(struct co_journal *journal, struct co_error *err);
 
-int co_journal_phase_begin(struct co_journal *journal, const char *run, const char *phase, int64_t *ret_row, struct co_error *err);
+int co_journal_phase_begin(struct co_journal *journal, const char *run, const char *phase, int64_t *ret_row,
+                           struct co_error *err);
 int co_journal_phase_end(struct co_journal *journal, int64_t row, const char *outcome, const struct co_error *failure,
                          struct co_error *err);
 struct co_step_row {
     const char *pair;
-    const char *side;      /* "a", "b", "" */
+    const char *side; /* "a", "b", "" */
     const char *phase;
     const char *step;      /* "fence.deny_connections", "capture", "hook:switch[0]" */
     const char *action;    /* intent, apply, revert, probe, call, hook */
@@ -130,8 +131,8 @@ int co_journal_step_begin(struct co_journal *journal, const char *run, const str
 /* result: done, no_effect, effect_unknown, absent, present, partial, ...; detail: output or error */
 int co_journal_step_end(struct co_journal *journal, int64_t row, const char *result, const char *detail, struct co_error *err);
 /* The intents of a run for one pair, oldest first: fn returns false to stop. */
-int co_journal_intents(struct co_journal *journal, const char *run, const char *pair,
-                       bool (*fn)(const char *step, void *arg), void *arg, struct co_error *err);
+int co_journal_intents(struct co_journal *journal, const char *run, const char *pair, bool (*fn)(const char *step, void *arg),
+                       void *arg, struct co_error *err);
 /* Free text for the audit: "guardian took over", "fault injected", "operator sent SIGINT". */
 int co_journal_event(struct co_journal *journal, const char *run, const char *pair, const char *kind, const char *text,
                      struct co_error *err);

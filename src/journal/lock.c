@@ -83,14 +83,15 @@ int co_journal_hold(struct co_journal *journal, struct co_error *err)
         return co_fail(err, CO_E_NOMEM, "no memory to lock journal %s", journal->path);
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) {
-        int code = errno == ENOSPC ? CO_E_SPACE : errno == EACCES || errno == EPERM || errno == EROFS ? CO_E_PRIVILEGE : CO_E_IO;
+        int code = errno == ENOSPC                                       ? CO_E_SPACE
+                   : errno == EACCES || errno == EPERM || errno == EROFS ? CO_E_PRIVILEGE
+                                                                         : CO_E_IO;
         return co_fail(err, code, "can't open lock file %s: %s", name, strerror(errno));
     }
     int result = 0;
     if (try_lock(fd) < 0)
-        result = errno == EAGAIN || errno == EACCES
-                     ? refuse(journal, fd, err)
-                     : co_fail(err, CO_E_IO, "can't lock %s: %s", name, strerror(errno));
+        result = errno == EAGAIN || errno == EACCES ? refuse(journal, fd, err)
+                                                    : co_fail(err, CO_E_IO, "can't lock %s: %s", name, strerror(errno));
     else if (!same_file(fd, name))
         result = co_fail(err, CO_E_CONFLICT, "lock file %s was replaced while it was locked", name);
     if (result) {

@@ -27,7 +27,8 @@ static const char *next_string(const char *string)
 
 /* Collected first: fn may write to the journal. */
 int co_journal_notes(struct co_journal *journal, const char *run, const char *pair,
-                     bool (*fn)(const char *side, const char *key, const char *value, void *arg), void *arg, struct co_error *err)
+                     bool (*fn)(const char *side, const char *key, const char *value, void *arg), void *arg,
+                     struct co_error *err)
 {
     CO_TEXT_AUTO rows = CO_TEXT_INIT;
     rows.max = (size_t)64 << 20;
@@ -115,8 +116,8 @@ int co_journal_lag(struct co_journal *journal, const struct co_lag_row *row, str
         return result;
     int64_t wall_ms = row->wall_ms > 0 ? row->wall_ms : co_wall_ms();
     result = co_journal_write(journal, CO_SQL_LAG, "recording lag", err,
-                              CO_BINDS(CO_I(wall_ms), CO_T(row->pair), CO_T(row->direction), CO_T(row->state), CO_T(row->reason),
-                                       CO_I(row->lag_ms), CO_I(row->lag_at_least_ms), CO_I(row->lag_bytes),
+                              CO_BINDS(CO_I(wall_ms), CO_T(row->pair), CO_T(row->direction), CO_T(row->state),
+                                       CO_T(row->reason), CO_I(row->lag_ms), CO_I(row->lag_at_least_ms), CO_I(row->lag_bytes),
                                        CO_I(row->lag_transactions), CO_T(row->primary_position), CO_T(row->applied_position)));
     if (result || ++journal->lag_writes < 1000 || !journal->checkpoints)
         return result;

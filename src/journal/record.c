@@ -11,7 +11,8 @@
 
 static int set_synchronous(struct co_journal *journal, bool full, struct co_error *err)
 {
-    int rc = sqlite3_exec(journal->record, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
+    int rc =
+        sqlite3_exec(journal->record, full ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", NULL, NULL, NULL);
     return rc == SQLITE_OK ? 0 : co_sql_fail(journal, journal->record, rc, "beginning a batch", err);
 }
 
@@ -102,11 +103,13 @@ int co_journal_batch_end(struct co_journal *journal, struct co_error *err)
     return journal->batch_error.code;
 }
 
-int co_journal_phase_begin(struct co_journal *journal, const char *run, const char *phase, int64_t *ret_row, struct co_error *err)
+int co_journal_phase_begin(struct co_journal *journal, const char *run, const char *phase, int64_t *ret_row,
+                           struct co_error *err)
 {
     CO_JOURNAL_LOCKED(journal);
-    int result = co_journal_write(journal, CO_SQL_PHASE_BEGIN, "recording a phase", err,
-                                  CO_BINDS(CO_T(run), CO_T(phase), CO_T(journal->actor), CO_I(co_wall_ms()), CO_I(co_now_ns())));
+    int result =
+        co_journal_write(journal, CO_SQL_PHASE_BEGIN, "recording a phase", err,
+                         CO_BINDS(CO_T(run), CO_T(phase), CO_T(journal->actor), CO_I(co_wall_ms()), CO_I(co_now_ns())));
     if (!result && ret_row)
         *ret_row = sqlite3_last_insert_rowid(journal->record);
     return result;
@@ -144,8 +147,8 @@ int co_journal_step_end(struct co_journal *journal, int64_t row, const char *res
 }
 
 /* Collected first: fn may write to the journal. */
-int co_journal_intents(struct co_journal *journal, const char *run, const char *pair,
-                       bool (*fn)(const char *step, void *arg), void *arg, struct co_error *err)
+int co_journal_intents(struct co_journal *journal, const char *run, const char *pair, bool (*fn)(const char *step, void *arg),
+                       void *arg, struct co_error *err)
 {
     CO_TEXT_AUTO names = CO_TEXT_INIT;
     {
@@ -179,27 +182,27 @@ int co_journal_event(struct co_journal *journal, const char *run, const char *pa
                      struct co_error *err)
 {
     CO_JOURNAL_LOCKED(journal);
-    return co_journal_write(journal, CO_SQL_EVENT, "recording an event", err,
-                            CO_BINDS(CO_T(run), CO_T(pair), CO_T(kind), CO_T(text), CO_T(journal->actor), CO_I(co_wall_ms()),
-                                     CO_I(co_now_ns())));
+    return co_journal_write(
+        journal, CO_SQL_EVENT, "recording an event", err,
+        CO_BINDS(CO_T(run), CO_T(pair), CO_T(kind), CO_T(text), CO_T(journal->actor), CO_I(co_wall_ms()), CO_I(co_now_ns())));
 }
 
 int co_journal_position(struct co_journal *journal, const char *run, const char *pair, const char *side, const char *what,
                         const char *position, struct co_error *err)
 {
     CO_JOURNAL_LOCKED(journal);
-    return co_journal_write(journal, CO_SQL_POSITION, "recording a position", err,
-                            CO_BINDS(CO_T(run), CO_T(pair), CO_T(side), CO_T(what), CO_T(position), CO_I(co_wall_ms()),
-                                     CO_I(co_now_ns())));
+    return co_journal_write(
+        journal, CO_SQL_POSITION, "recording a position", err,
+        CO_BINDS(CO_T(run), CO_T(pair), CO_T(side), CO_T(what), CO_T(position), CO_I(co_wall_ms()), CO_I(co_now_ns())));
 }
 
 int co_journal_fact(struct co_journal *journal, const char *run, const char *pair, const char *side, const char *moment,
                     const char *group, const char *name, const char *value, struct co_error *err)
 {
     CO_JOURNAL_LOCKED(journal);
-    return co_journal_write(journal, CO_SQL_FACT, "recording a fact", err,
-                            CO_BINDS(CO_T(run), CO_T(pair), CO_T(side), CO_T(moment), CO_T(group), CO_T(name), CO_T(value),
-                                     CO_I(co_wall_ms())));
+    return co_journal_write(
+        journal, CO_SQL_FACT, "recording a fact", err,
+        CO_BINDS(CO_T(run), CO_T(pair), CO_T(side), CO_T(moment), CO_T(group), CO_T(name), CO_T(value), CO_I(co_wall_ms())));
 }
 
 int co_journal_finding(struct co_journal *journal, const char *run, const char *pair, const char *side, const char *code,

@@ -97,7 +97,8 @@ static int check_migration(sqlite3 *db, const char *path, const char *migration,
     const char *name = co_sql_text(statement, 0);
     if (migration && migration[0] && strcmp(name, migration) != 0) {
         co_fail(err, CO_E_MISMATCH, "journal %s belongs to migration \"%s\", not to \"%s\"", path, name, migration);
-        co_hint(err, "Give each migration a journal of its own: set `journal:` in the config, or `migration: %s` if it was renamed.",
+        co_hint(err,
+                "Give each migration a journal of its own: set `journal:` in the config, or `migration: %s` if it was renamed.",
                 name);
         return CO_E_MISMATCH;
     }
@@ -207,7 +208,7 @@ int co_journal_create(const char *path, const char *migration, struct co_error *
     int fd = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0) {
         int saved = errno;
-        int code = saved == ENOSPC || saved == EDQUOT              ? CO_E_SPACE
+        int code = saved == ENOSPC || saved == EDQUOT                    ? CO_E_SPACE
                    : saved == EACCES || saved == EPERM || saved == EROFS ? CO_E_PRIVILEGE
                                                                          : CO_E_IO;
         co_fail(err, code, "can't make journal %s: %s", path, strerror(saved));

@@ -9,8 +9,8 @@
 #include "base/secret.h"
 #include "journal/internal.h"
 
-#define RUN_COLUMNS                                                                                                                   \
-    "id, kind, source, epoch, actor, pid, operator_name, host, boot_id, config_hash, version, started_wall_ms, "                     \
+#define RUN_COLUMNS                                                                                                            \
+    "id, kind, source, epoch, actor, pid, operator_name, host, boot_id, config_hash, version, started_wall_ms, "               \
     "ended_wall_ms, decision, opening, opened, outcome, exit_code, write_pause_ms, unavailable_ms"
 #define EVENT_SQL "INSERT INTO event(run, pair, kind, text, actor, wall_ms, ns) VALUES(?, ?, ?, ?, ?, ?, ?)"
 
@@ -61,7 +61,8 @@ static const char *const statement_text[CO_SQL_COUNT] = {
     [CO_SQL_DUMP_POSITIONS] = "SELECT pair, side, what, position, wall_ms FROM position WHERE run = ? ORDER BY row",
     [CO_SQL_DUMP_FACTS] = "SELECT pair, side, moment, grp, name, value FROM fact WHERE run = ?"
                           " ORDER BY pair, side, grp, name, moment = 'after'",
-    [CO_SQL_DUMP_FINDINGS] = "SELECT pair, side, code, severity, message, remedy, accepted FROM finding WHERE run = ? ORDER BY row",
+    [CO_SQL_DUMP_FINDINGS] =
+        "SELECT pair, side, code, severity, message, remedy, accepted FROM finding WHERE run = ? ORDER BY row",
     [CO_SQL_DUMP_EVENTS] = "SELECT pair, kind, text, actor, wall_ms FROM event WHERE run = ? ORDER BY row",
     [CO_SQL_DUMP_PAIRS] = "SELECT p.pair, ia.instance, ia.lineage, ib.instance, ib.lineage FROM"
                           " (SELECT pair FROM step WHERE run = ?1 UNION SELECT pair FROM fact WHERE run = ?1"
@@ -131,7 +132,8 @@ static void hint_for(int code, int rc, const char *path, struct co_error *err)
     else if (code == CO_E_SPACE)
         co_hint(err, "Free disk space (or quota) where %s is; the journal needs about 20 MiB for a run.", path);
     else if (code == CO_E_TIMEOUT)
-        co_hint(err, "Another process keeps the journal locked. See who has it open (`fuser -v %s`) and end it if it is stopped.",
+        co_hint(err,
+                "Another process keeps the journal locked. See who has it open (`fuser -v %s`) and end it if it is stopped.",
                 path);
     else if (code == CO_E_PRIVILEGE)
         co_hint(err, "The journal, its -wal, -shm and .lock files and their folder must be writable by this account.");

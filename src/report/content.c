@@ -67,7 +67,8 @@ static void say_summary(struct co_layout *layout, const json_t *document)
     char pause[32], unavailable[32], exit_code[32], pid[32], epoch[32];
     CO_TEXT_AUTO who = CO_TEXT_INIT;
     CO_TEXT_AUTO direction = CO_TEXT_INIT;
-    co_text_add(&who, "%s on %s (process %s, boot %s)", S(run, "operator"), S(run, "host"), number(run, "pid", pid), S(run, "boot_id"));
+    co_text_add(&who, "%s on %s (process %s, boot %s)", S(run, "operator"), S(run, "host"), number(run, "pid", pid),
+                S(run, "boot_id"));
     co_text_add(&direction, "from %s to %s", S(run, "source"), S(run, "target"));
     bool moves = strcmp(S(run, "kind"), "cutover") == 0 || strcmp(S(run, "kind"), "rollback") == 0;
     co_layout_table(layout, 2);
@@ -104,12 +105,12 @@ static void say_pairs(struct co_layout *layout, const json_t *document)
     co_layout_heading(layout, "Servers");
     co_layout_table(layout, 4);
     ROW(layout, "pair", "side", "instance", "lineage");
-    json_array_foreach (part(document, "pairs"), i, pair)
-        for (int side = 0; side < 2; side++) {
-            const char *name = side ? "b" : "a";
-            const json_t *server = json_object_get(pair, name);
-            ROW(layout, S(pair, "name"), name, S(server, "instance"), S(server, "lineage"));
-        }
+    json_array_foreach(part(document, "pairs"), i, pair) for (int side = 0; side < 2; side++)
+    {
+        const char *name = side ? "b" : "a";
+        const json_t *server = json_object_get(pair, name);
+        ROW(layout, S(pair, "name"), name, S(server, "instance"), S(server, "lineage"));
+    }
     co_layout_table_end(layout);
 }
 
@@ -123,7 +124,8 @@ static void say_phases(struct co_layout *layout, const json_t *document)
     co_layout_heading(layout, "Phases");
     co_layout_table(layout, 5);
     ROW(layout, "phase", "began", "took", "outcome", "by");
-    json_array_foreach (part(document, "phases"), i, phase) {
+    json_array_foreach(part(document, "phases"), i, phase)
+    {
         const char *outcome = S(phase, "outcome");
         ROW(layout, S(phase, "name"), S(phase, "began"), duration(phase, took), outcome[0] ? outcome : "not seen to end",
             S(phase, "actor"));
@@ -142,8 +144,7 @@ static void say_pause(struct co_layout *layout, const json_t *document)
     co_layout_heading(layout, "The write pause and its parts");
     co_layout_table(layout, 2);
     ROW(layout, "phase", "took");
-    json_array_foreach (parts, i, phase)
-        ROW(layout, S(phase, "phase"), duration(phase, took));
+    json_array_foreach(parts, i, phase) ROW(layout, S(phase, "phase"), duration(phase, took));
     ROW(layout, "in all", milliseconds(pause, "ms", took));
     co_layout_table_end(layout);
 }
@@ -157,7 +158,7 @@ static void say_positions(struct co_layout *layout, const json_t *document)
     co_layout_heading(layout, "Positions");
     co_layout_table(layout, 5);
     ROW(layout, "at", "pair", "side", "what", "position");
-    json_array_foreach (part(document, "positions"), i, position)
+    json_array_foreach(part(document, "positions"), i, position)
         ROW(layout, S(position, "at"), S(position, "pair"), S(position, "side"), S(position, "what"), S(position, "position"));
     co_layout_table_end(layout);
 }
@@ -169,7 +170,8 @@ static void say_findings(struct co_layout *layout, const json_t *document)
     if (json_array_size(part(document, "findings")) == 0)
         return;
     co_layout_heading(layout, "Findings");
-    json_array_foreach (part(document, "findings"), i, finding) {
+    json_array_foreach(part(document, "findings"), i, finding)
+    {
         CO_TEXT_AUTO line = CO_TEXT_INIT;
         const char *side = S(finding, "side"), *remedy = S(finding, "remedy");
         co_text_add(&line, "%s %s, pair %s%s%s: %s.%s%s%s", S(finding, "severity"), S(finding, "code"), S(finding, "pair"),
@@ -197,7 +199,8 @@ static void say_faults(struct co_layout *layout, const json_t *document)
 {
     size_t i, said = 0;
     json_t *at;
-    json_array_foreach (part(document, "phases"), i, at) {
+    json_array_foreach(part(document, "phases"), i, at)
+    {
         const json_t *error = json_object_get(at, "error");
         if (!json_is_object(error))
             continue;
@@ -209,7 +212,8 @@ static void say_faults(struct co_layout *layout, const json_t *document)
                     native[0] ? ", " : "", native, hint[0] ? ". " : "", hint);
         co_layout_item(layout, whole(layout, &line));
     }
-    json_array_foreach (part(document, "steps"), i, at) {
+    json_array_foreach(part(document, "steps"), i, at)
+    {
         if (!went_wrong(at))
             continue;
         if (said++ == 0)
@@ -233,7 +237,7 @@ static void say_events(struct co_layout *layout, const json_t *document)
     co_layout_heading(layout, "Events");
     co_layout_table(layout, 5);
     ROW(layout, "at", "by", "pair", "kind", "what");
-    json_array_foreach (part(document, "events"), i, event)
+    json_array_foreach(part(document, "events"), i, event)
         ROW(layout, S(event, "at"), S(event, "actor"), S(event, "pair"), S(event, "kind"), S(event, "text"));
     co_layout_table_end(layout);
 }
@@ -267,7 +271,8 @@ static void say_hooks(struct co_layout *layout, const json_t *document)
 {
     size_t i, said = 0;
     json_t *step;
-    json_array_foreach (part(document, "steps"), i, step) {
+    json_array_foreach(part(document, "steps"), i, step)
+    {
         if (!is_hook(step))
             continue;
         if (said++ == 0)
@@ -280,7 +285,8 @@ static void say_intents(struct co_layout *layout, const json_t *document)
 {
     size_t i, said = 0;
     json_t *step;
-    json_array_foreach (part(document, "steps"), i, step) {
+    json_array_foreach(part(document, "steps"), i, step)
+    {
         if (strcmp(S(step, "action"), "intent") != 0)
             continue;
         if (said++ == 0) {
@@ -298,7 +304,8 @@ static void say_executed(struct co_layout *layout, const json_t *document)
 {
     size_t i, said = 0;
     json_t *step;
-    json_array_foreach (part(document, "steps"), i, step) {
+    json_array_foreach(part(document, "steps"), i, step)
+    {
         if (is_hook(step) || strcmp(S(step, "action"), "intent") == 0)
             continue;
         if (said++ == 0)
@@ -310,8 +317,8 @@ static void say_executed(struct co_layout *layout, const json_t *document)
 static void say_fact(struct co_layout *layout, const json_t *fact, const char *before, const char *after)
 {
     bool differs = before && after && strcmp(before, after) != 0;
-    ROW(layout, S(fact, "pair"), S(fact, "side"), S(fact, "group"), S(fact, "name"), before ? (before[0] ? before : "\"\"") : "",
-        after ? (after[0] ? after : "\"\"") : "", differs ? "differs" : "");
+    ROW(layout, S(fact, "pair"), S(fact, "side"), S(fact, "group"), S(fact, "name"),
+        before ? (before[0] ? before : "\"\"") : "", after ? (after[0] ? after : "\"\"") : "", differs ? "differs" : "");
 }
 
 static bool same_name(const json_t *one, const json_t *other)

@@ -33,8 +33,8 @@ static json_t *primary_of(const json_t *run)
 
 static bool in_pause(const char *phase)
 {
-    static const char *const phases[] = {"fence",   "drain",  "capture", "catch_up", "prove", "reverse_prepare",
-                                         "promote", "commit", "open"};
+    static const char *const phases[] = {"fence",           "drain",   "capture", "catch_up", "prove",
+                                         "reverse_prepare", "promote", "commit",  "open"};
     for (size_t i = 0; i < sizeof phases / sizeof phases[0]; i++)
         if (strcmp(phase, phases[i]) == 0)
             return true;
@@ -46,7 +46,8 @@ static json_t *write_pause_of(const json_t *document, const json_t *run)
     json_t *parts = json_array();
     size_t i;
     json_t *phase;
-    json_array_foreach (json_object_get(document, "phases"), i, phase) {
+    json_array_foreach(json_object_get(document, "phases"), i, phase)
+    {
         if (!in_pause(co_report_string(phase, "name")))
             continue;
         json_t *part = json_pack("{s:O, s:O, s:O}", "phase", json_object_get(phase, "name"), "ms", json_object_get(phase, "ms"),
@@ -74,8 +75,9 @@ static json_t *changes_of(const json_t *document)
     const json_t *facts = json_object_get(document, "facts");
     for (size_t i = 0; changes && i + 1 < json_array_size(facts); i++) {
         const json_t *before = json_array_get(facts, i), *after = json_array_get(facts, i + 1);
-        if (strcmp(co_report_string(before, "moment"), "before") != 0 || strcmp(co_report_string(after, "moment"), "after") != 0 ||
-            !same_fact(before, after) || strcmp(co_report_string(before, "value"), co_report_string(after, "value")) == 0)
+        if (strcmp(co_report_string(before, "moment"), "before") != 0 ||
+            strcmp(co_report_string(after, "moment"), "after") != 0 || !same_fact(before, after) ||
+            strcmp(co_report_string(before, "value"), co_report_string(after, "value")) == 0)
             continue;
         json_t *change = json_pack("{s:O, s:O, s:O, s:O, s:O, s:O}", "pair", json_object_get(before, "pair"), "side",
                                    json_object_get(before, "side"), "group", json_object_get(before, "group"), "name",
@@ -126,7 +128,8 @@ static const char *next_of(const json_t *run)
     if (strcmp(outcome, "done") == 0)
         return next_done(run, co_report_string(run, "kind"));
     if (strcmp(outcome, "undone") == 0)
-        return "The old primary takes writes. Mend what stopped the run (see what was met below), look with `changeover status` "
+        return "The old primary takes writes. Mend what stopped the run (see what was met below), look with `changeover "
+               "status` "
                "whether the other side still follows, and try again.";
     return "Nothing was changed. Mend what stood in the way (see findings and what was met below) and try again.";
 }

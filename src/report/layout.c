@@ -74,16 +74,17 @@ static void add_escaped(struct co_layout *layout, enum place place, const char *
     }
 }
 
-static const char html_head[] = "<style>\n"
-                                "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;"
-                                "color:#1c1c1c;background:#fff}\n"
-                                "h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ccc}\n"
-                                "table{border-collapse:collapse;margin:.5rem 0}td,th{border:1px solid #ccc;padding:.2rem .6rem;"
-                                "text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#f2f2f2}\n"
-                                "pre{background:#f6f6f6;border:1px solid #ddd;padding:.5rem;overflow-x:auto}\n"
-                                "@media(prefers-color-scheme:dark){body{background:#181818;color:#e6e6e6}th,pre{background:#262626}"
-                                "td,th,pre,h2{border-color:#444}}\n"
-                                "</style>\n";
+static const char html_head[] =
+    "<style>\n"
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem;"
+    "color:#1c1c1c;background:#fff}\n"
+    "h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #ccc}\n"
+    "table{border-collapse:collapse;margin:.5rem 0}td,th{border:1px solid #ccc;padding:.2rem .6rem;"
+    "text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#f2f2f2}\n"
+    "pre{background:#f6f6f6;border:1px solid #ddd;padding:.5rem;overflow-x:auto}\n"
+    "@media(prefers-color-scheme:dark){body{background:#181818;color:#e6e6e6}th,pre{background:#262626}"
+    "td,th,pre,h2{border-color:#444}}\n"
+    "</style>\n";
 
 void co_layout_begin(struct co_layout *layout, enum co_report_format format, struct co_text *out, const char *title)
 {

@@ -14,8 +14,8 @@
 struct co_layout {
     enum co_report_format format;
     struct co_text *out;
-    size_t columns;         /* of the open table; 0: none is open */
-    struct co_text cells;   /* of the open table: NUL-terminated, row by row */
+    size_t columns;       /* of the open table; 0: none is open */
+    struct co_text cells; /* of the open table: NUL-terminated, row by row */
     size_t cell_count;
 };
 

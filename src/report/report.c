@@ -17,8 +17,11 @@ int co_report_format_parse(const char *name, enum co_report_format *ret, struct 
     static const struct {
         const char *name;
         enum co_report_format format;
-    } formats[] = {{"text", CO_REPORT_TEXT}, {"json", CO_REPORT_JSON}, {"markdown", CO_REPORT_MARKDOWN},
-                   {"md", CO_REPORT_MARKDOWN}, {"html", CO_REPORT_HTML}};
+    } formats[] = {{"text", CO_REPORT_TEXT},
+                   {"json", CO_REPORT_JSON},
+                   {"markdown", CO_REPORT_MARKDOWN},
+                   {"md", CO_REPORT_MARKDOWN},
+                   {"html", CO_REPORT_HTML}};
     for (size_t i = 0; i < sizeof formats / sizeof formats[0]; i++)
         if (strcmp(name, formats[i].name) == 0) {
             *ret = formats[i].format;
@@ -114,10 +117,10 @@ static void list_rows(const json_t *runs, enum co_report_format format, struct c
     for (size_t i = json_array_size(runs); i-- > 0;) {
         const json_t *run = json_array_get(runs, i), *ms = json_object_get(run, "write_pause_ms");
         const char *outcome = json_is_null(json_object_get(run, "ended")) ? "unfinished" : co_report_string(run, "outcome");
-        co_layout_row(&layout, (const char *const[]){
-                                   co_report_string(run, "id"), co_report_string(run, "kind"), co_report_string(run, "started"),
-                                   co_report_string(run, "operator"), outcome,
-                                   json_is_integer(ms) ? co_format_duration_ms(json_integer_value(ms), pause) : ""});
+        co_layout_row(&layout,
+                      (const char *const[]){co_report_string(run, "id"), co_report_string(run, "kind"),
+                                            co_report_string(run, "started"), co_report_string(run, "operator"), outcome,
+                                            json_is_integer(ms) ? co_format_duration_ms(json_integer_value(ms), pause) : ""});
     }
     co_layout_table_end(&layout);
     co_layout_end(&layout);

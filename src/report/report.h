@@ -12,10 +12,10 @@
 #include "journal/journal.h"
 
 enum co_report_format {
-    CO_REPORT_TEXT,     /* plain, at most 100 columns but for statements and output */
-    CO_REPORT_JSON,     /* changeover.report/1, one document */
+    CO_REPORT_TEXT, /* plain, at most 100 columns but for statements and output */
+    CO_REPORT_JSON, /* changeover.report/1, one document */
     CO_REPORT_MARKDOWN,
-    CO_REPORT_HTML      /* one page, nothing loaded from anywhere */
+    CO_REPORT_HTML /* one page, nothing loaded from anywhere */
 };
 
 /* "text", "json", "markdown" ("md"), "html". CO_E_CONFIG names what is known. */

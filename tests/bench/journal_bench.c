@@ -62,8 +62,12 @@ int main(int argc, char **argv)
     begin_a_run(journal, 0, id);
     for (int i = 0; i < COUNT / 4; i++) { /* as many as the reserved space holds */
         int64_t row;
-        struct co_step_row step = {.pair = "orders", .side = "a", .phase = "fence", .step = "fence.deny_connections",
-                                   .action = "apply", .statement = "ALTER DATABASE \"shop\" WITH ALLOW_CONNECTIONS false"};
+        struct co_step_row step = {.pair = "orders",
+                                   .side = "a",
+                                   .phase = "fence",
+                                   .step = "fence.deny_connections",
+                                   .action = "apply",
+                                   .statement = "ALTER DATABASE \"shop\" WITH ALLOW_CONNECTIONS false"};
         at = co_now_ns();
         must(co_journal_step_begin(journal, id, &step, &row, &err), &err);
         int64_t middle = co_now_ns();

@@ -94,8 +94,8 @@ static int journal_life(struct co_journal *journal, struct co_error *err)
     int64_t row;
     struct co_run_row run = make_run("r1"), other;
     struct co_error failure = {.code = CO_E_TIMEOUT, .message = "too slow"};
-    struct co_step_row step = {.pair = "orders", .side = "a", .phase = "fence", .step = "s", .action = "intent",
-                               .statement = "ALTER SYSTEM"};
+    struct co_step_row step = {
+        .pair = "orders", .side = "a", .phase = "fence", .step = "s", .action = "intent", .statement = "ALTER SYSTEM"};
     int result = co_journal_hold(journal, err);
     if (!result)
         result = co_journal_begin(journal, &run, &other, err);

@@ -16,7 +16,7 @@ static struct told {
     int64_t epoch;
     enum co_decision decision;
     int commit_failed, undo_failed, successes;
-} *told;
+} * told;
 
 static char left[PATH_MAX]; /* folder with what a crash left */
 
@@ -175,7 +175,11 @@ static void write_a_pause(const struct place *place)
     }
     for (int i = 0; i < 600; i++) {
         int64_t row;
-        struct co_step_row step = {.pair = "p", .side = "a", .phase = "fence", .step = "s", .action = "apply",
+        struct co_step_row step = {.pair = "p",
+                                   .side = "a",
+                                   .phase = "fence",
+                                   .step = "s",
+                                   .action = "apply",
                                    .statement = "ALTER SYSTEM SET something = 'that is about this long'"};
         if (co_journal_step_begin(journal, "r1", &step, &row, &err) || co_journal_step_end(journal, row, "done", "", &err))
             _exit(3);
@@ -212,8 +216,8 @@ static void some_records(struct co_journal *journal, unsigned count)
     struct co_error err;
     for (unsigned i = 0; i < count; i++) {
         int64_t row;
-        struct co_step_row step = {.pair = "p", .side = "a", .phase = "fence", .step = "s", .action = "apply",
-                                   .statement = "a statement"};
+        struct co_step_row step = {
+            .pair = "p", .side = "a", .phase = "fence", .step = "s", .action = "apply", .statement = "a statement"};
         if (co_journal_step_begin(journal, told->run, &step, &row, &err) == 0)
             co_journal_step_end(journal, row, "done", "", &err);
         co_journal_note_put(journal, told->run, "p", "a", "key", i % 2 ? "one" : "other", &err);
@@ -352,7 +356,8 @@ static void what_was_answered_stands_after_any_crash(void **state)
 {
     struct place *place = *state;
     const char *rounds_text = getenv("CO_POWER_ROUNDS"), *seed_text = getenv("CO_POWER_SEED");
-    int rounds = rounds_text ? (int)strtol(rounds_text, NULL, 10) : 120, first = seed_text ? (int)strtol(seed_text, NULL, 10) : 1;
+    int rounds = rounds_text ? (int)strtol(rounds_text, NULL, 10) : 120,
+        first = seed_text ? (int)strtol(seed_text, NULL, 10) : 1;
     static const char *const suffixes[] = {"", "-wal"};
     struct place there;
     int decided = 0, failed = 0;

@@ -14,7 +14,7 @@ static struct shared {
     int won[RACERS];
     volatile long acknowledged; /* of a writer that is killed */
     volatile int decided;
-} *shared;
+} * shared;
 
 /* All start at once: each says that it is there and waits for the start. */
 static void at_the_line(int racer)
@@ -224,7 +224,8 @@ static void a_killed_writer_loses_nothing_that_was_answered(void **state)
         /* killed after a seeded number of writes: from its very beginning to past the decision */
         random = random * 1103515245 + 12345;
         long target = (long)(random >> 16) % 400;
-        while ((!__atomic_load_n(&shared->go, __ATOMIC_SEQ_CST) || __atomic_load_n(&shared->acknowledged, __ATOMIC_SEQ_CST) < target)) {
+        while ((!__atomic_load_n(&shared->go, __ATOMIC_SEQ_CST) ||
+                __atomic_load_n(&shared->acknowledged, __ATOMIC_SEQ_CST) < target)) {
             int status;
             if (waitpid(pid, &status, WNOHANG) == pid)
                 fail_msg("round %d: writer ended with %d", round, WEXITSTATUS(status));
@@ -241,8 +242,8 @@ static void a_killed_writer_loses_nothing_that_was_answered(void **state)
         size_t i;
         json_t *event;
         long counted = 0;
-        json_array_foreach (json_object_get(dump, "events"), i, event)
-            counted += strcmp(json_string_value(json_object_get(event, "kind")), "count") == 0;
+        json_array_foreach(json_object_get(dump, "events"), i, event) counted +=
+            strcmp(json_string_value(json_object_get(event, "kind")), "count") == 0;
         assert_true(counted == acknowledged || counted == acknowledged + 1);
         if (shared->decided)
             assert_int_equal(standing_decision(journal, run_id), CO_DECISION_COMMIT);
@@ -289,8 +290,9 @@ static void threads_share_a_journal(void **state)
     size_t i;
     assert_int_equal(co_journal_dump(common, NULL, &dump, &err), 0);
     assert_int_equal(json_array_size(json_object_get(dump, "steps")), RACERS * 100);
-    json_array_foreach (json_object_get(dump, "steps"), i, step) /* each end met its own beginning */
-        assert_string_equal(json_string_value(json_object_get(step, "pair")), json_string_value(json_object_get(step, "detail")));
+    json_array_foreach(json_object_get(dump, "steps"), i, step) /* each end met its own beginning */
+        assert_string_equal(json_string_value(json_object_get(step, "pair")),
+                            json_string_value(json_object_get(step, "detail")));
     json_decref(dump);
     co_journal_close(common);
 }

@@ -111,11 +111,12 @@ static void a_late_commit_is_refused(void **state)
     struct co_error err;
     enum co_decision stands = CO_DECISION_UNDO;
     begin_run(journal, "r1");
-    assert_int_equal(co_journal_decide(journal, "r1", 1, CO_DECISION_COMMIT, co_now_ns() - 1, false, &stands, &err), CO_E_TIMEOUT);
+    assert_int_equal(co_journal_decide(journal, "r1", 1, CO_DECISION_COMMIT, co_now_ns() - 1, false, &stands, &err),
+                     CO_E_TIMEOUT);
     assert_int_equal(stands, CO_DECISION_NONE);
     assert_int_equal(standing_decision(journal, "r1"), CO_DECISION_NONE);
-    assert_int_equal(co_journal_decide(journal, "r1", 1, CO_DECISION_COMMIT, co_now_ns() + CO_NS_PER_S * 60, false, &stands, &err),
-                     0);
+    assert_int_equal(
+        co_journal_decide(journal, "r1", 1, CO_DECISION_COMMIT, co_now_ns() + CO_NS_PER_S * 60, false, &stands, &err), 0);
     assert_int_equal(standing_decision(journal, "r1"), CO_DECISION_COMMIT);
     co_journal_close(journal);
 }
@@ -212,7 +213,11 @@ static void the_record_comes_back(void **state)
     int64_t phase = 0, step = 0;
     begin_run(journal, "r1");
     assert_int_equal(co_journal_phase_begin(journal, "r1", "fence", &phase, &err), 0);
-    struct co_step_row row = {.pair = "orders", .side = "a", .phase = "fence", .step = "fence.deny", .action = "intent",
+    struct co_step_row row = {.pair = "orders",
+                              .side = "a",
+                              .phase = "fence",
+                              .step = "fence.deny",
+                              .action = "intent",
                               .statement = "ALTER DATABASE shop"};
     assert_int_equal(co_journal_step_begin(journal, "r1", &row, &step, &err), 0);
     row.step = "fence.sessions";
@@ -235,11 +240,12 @@ static void the_record_comes_back(void **state)
     const char *outcome, *code, *detail, *value, *severity, *position, *pair;
     json_int_t ms;
     json_t *instance;
-    assert_int_equal(json_unpack(dump, "{s:[{s:s, s:I, s:{s:s}}], s:[o, o, {s:s}], s:[{s:s}], s:[{s:s}], s:[{s:s}], s:[{s:s, s:{s:o}}]}",
-                                 "phases", "outcome", &outcome, "ms", &ms, "error", "code", &code, "steps", &instance, &instance,
-                                 "detail", &detail, "facts", "value", &value, "findings", "severity", &severity, "positions",
-                                 "position", &position, "pairs", "name", &pair, "a", "instance", &instance),
-                     0);
+    assert_int_equal(
+        json_unpack(dump, "{s:[{s:s, s:I, s:{s:s}}], s:[o, o, {s:s}], s:[{s:s}], s:[{s:s}], s:[{s:s}], s:[{s:s, s:{s:o}}]}",
+                    "phases", "outcome", &outcome, "ms", &ms, "error", "code", &code, "steps", &instance, &instance, "detail",
+                    &detail, "facts", "value", &value, "findings", "severity", &severity, "positions", "position", &position,
+                    "pairs", "name", &pair, "a", "instance", &instance),
+        0);
     assert_string_equal(outcome, "failed");
     assert_string_equal(code, "timeout");
     assert_string_equal(detail, "2 sessions \xef\xbf\xbd ended");
@@ -294,8 +300,13 @@ static void lag_is_kept_in_order(void **state)
 {
     struct co_journal *journal = open_journal(*state, CO_JOURNAL_WRITE);
     struct co_error err;
-    struct co_lag_row row = {.pair = "p", .direction = "a_to_b", .state = "open", .lag_ms = -1, .lag_at_least_ms = 5,
-                             .lag_bytes = -1, .lag_transactions = -1};
+    struct co_lag_row row = {.pair = "p",
+                             .direction = "a_to_b",
+                             .state = "open",
+                             .lag_ms = -1,
+                             .lag_at_least_ms = 5,
+                             .lag_bytes = -1,
+                             .lag_transactions = -1};
     for (int i = 1; i <= 5; i++) {
         row.wall_ms = i * 1000;
         assert_int_equal(co_journal_lag(journal, &row, &err), 0);
@@ -336,7 +347,11 @@ static void no_secret_reaches_the_files(void **state)
     struct co_run_row run = make_run("r1");
     snprintf(run.operator_name, sizeof run.operator_name, "hunter2secret");
     assert_int_equal(co_journal_begin(journal, &run, NULL, &err), 0);
-    struct co_step_row step = {.pair = "hunter2secret", .side = "a", .phase = "p", .step = "s", .action = "apply",
+    struct co_step_row step = {.pair = "hunter2secret",
+                               .side = "a",
+                               .phase = "p",
+                               .step = "s",
+                               .action = "apply",
                                .statement = "ALTER USER x PASSWORD 'hunter2secret'"};
     assert_int_equal(co_journal_step_begin(journal, "r1", &step, &row, &err), 0);
     assert_int_equal(co_journal_step_end(journal, row, "done", "said hunter2secret", &err), 0);

@@ -27,12 +27,12 @@ static struct {
     sqlite3_vfs *real;
     struct power_image images[2]; /* database, log */
     unsigned long long seed;
-    int fail_sync_percent;     /* of all syncs */
-    int fail_log_syncs;        /* the next N of the log fail */
-    long crash_in;             /* at the Nth write or sync; 0: never */
-    bool power_cut;            /* what a crash is; else a kill */
+    int fail_sync_percent;      /* of all syncs */
+    int fail_log_syncs;         /* the next N of the log fail */
+    long crash_in;              /* at the Nth write or sync; 0: never */
+    bool power_cut;             /* what a crash is; else a kill */
     sqlite3_int64 log_grows_to; /* -1: any size; growing further is a full disk */
-    void (*crash)(void);       /* doesn't return */
+    void (*crash)(void);        /* doesn't return */
     long calls;
 } power = {.log_grows_to = -1};
 

@@ -11,8 +11,8 @@ static void step(const char *action, const char *name, const char *side, const c
                  const char *detail)
 {
     int64_t row = 0;
-    struct co_step_row at = {.pair = "orders", .side = side, .phase = "fence", .step = name, .action = action,
-                             .statement = statement};
+    struct co_step_row at = {
+        .pair = "orders", .side = side, .phase = "fence", .step = name, .action = action, .statement = statement};
     assert_int_equal(co_journal_step_begin(journal, "r1", &at, &row, &err), 0);
     if (result)
         assert_int_equal(co_journal_step_end(journal, row, result, detail, &err), 0);
@@ -41,7 +41,8 @@ static void record(const struct place *place)
     phase("fence", "done", NULL);
     step("apply", "fence.deny", "a", "ALTER DATABASE \"shop\"\n  ALLOW_CONNECTIONS false", "done", "");
     step("apply", "fence.sessions", "a", "SELECT pg_terminate_backend(...)", "effect_unknown", "server closed the connection");
-    step("hook", "hook:switch[0]", "", "/usr/local/bin/point-traffic-at b", "done", "moved `web` | \x1b[31mred\x1b[0m <b>&\n```\nend");
+    step("hook", "hook:switch[0]", "", "/usr/local/bin/point-traffic-at b", "done",
+         "moved `web` | \x1b[31mred\x1b[0m <b>&\n```\nend");
     co_fail(&failure, CO_E_TIMEOUT, "b did not catch up in 5 s");
     co_hint(&failure, "Look at the load on b.");
     phase("catch_up", "failed", &failure);
@@ -52,7 +53,8 @@ static void record(const struct place *place)
     fact("after", "setting", "wal_keep_size", "2GB");
     fact("before", "setting", "only_seen_before", "x");
     assert_int_equal(co_journal_finding(journal, "r1", "orders", "b", "collation_differs", CO_WARNING, "glibc differs",
-                                        "REINDEX DATABASE shop", true, &err), 0);
+                                        "REINDEX DATABASE shop", true, &err),
+                     0);
     assert_int_equal(co_journal_position(journal, "r1", "orders", "a", "capture", "0/3000148", &err), 0);
     assert_int_equal(co_journal_event(journal, "r1", "", "fault", "operator sent SIGINT", &err), 0);
     assert_int_equal(co_journal_identity_put(journal, "orders", "a", "7:db1", "7311", &err), 0);
@@ -80,11 +82,10 @@ static void json_has_what_scripts_need(void **state)
     const char *schema, *outcome, *primary, *name, *before, *after, *part, *migration;
     int pause, exit_code;
     assert_int_equal(co_report_json(journal, NULL, &document, &err), 0);
-    assert_int_equal(json_unpack(document,
-                                 "{s:s, s:i, s:[], s:s, s:s, s:s, s:{s:i, s:[{s:s}, {s:s}]}, s:[{s:s, s:s, s:s}!]}", "schema",
-                                 &schema, "exit_code", &exit_code, "errors", "outcome", &outcome, "primary", &primary, "migration",
-                                 &migration, "write_pause", "ms", &pause, "parts", "phase", &part, "phase", &part, "changes",
-                                 "name", &name, "before", &before, "after", &after),
+    assert_int_equal(json_unpack(document, "{s:s, s:i, s:[], s:s, s:s, s:s, s:{s:i, s:[{s:s}, {s:s}]}, s:[{s:s, s:s, s:s}!]}",
+                                 "schema", &schema, "exit_code", &exit_code, "errors", "outcome", &outcome, "primary", &primary,
+                                 "migration", &migration, "write_pause", "ms", &pause, "parts", "phase", &part, "phase", &part,
+                                 "changes", "name", &name, "before", &before, "after", &after),
                      0);
     assert_string_equal(schema, "changeover.report/1");
     assert_string_equal(outcome, "undone");
@@ -111,9 +112,28 @@ static char *render(enum co_report_format format)
 static void every_format_tells_everything(void **state)
 {
     static const char *const needles[] = {
-        "alice", "db1.example", "undone", "5.1 s", "ALLOW", "CONNECTIONS false", "SELECT pg", "server closed the connection",
-        "b did not catch up in 5 s", "Look at the load on b.", "15.20", "1GB", "2GB", "differs", "collation", "REINDEX DATABASE shop",
-        "accepted in the config", "0/3000148", "operator sent SIGINT", "point-traffic-at b", "7:db1", "not seen to end",
+        "alice",
+        "db1.example",
+        "undone",
+        "5.1 s",
+        "ALLOW",
+        "CONNECTIONS false",
+        "SELECT pg",
+        "server closed the connection",
+        "b did not catch up in 5 s",
+        "Look at the load on b.",
+        "15.20",
+        "1GB",
+        "2GB",
+        "differs",
+        "collation",
+        "REINDEX DATABASE shop",
+        "accepted in the config",
+        "0/3000148",
+        "operator sent SIGINT",
+        "point-traffic-at b",
+        "7:db1",
+        "not seen to end",
         "The old primary takes writes.",
     };
     (void)state;
@@ -159,7 +179,8 @@ static void cells_cant_break_a_table(void **state)
     co_layout_begin(&layout, CO_REPORT_MARKDOWN, &out, "t");
     co_layout_table(&layout, 2);
     co_layout_row(&layout, (const char *const[]){"a|b", "line\nbreak"});
-    co_layout_row(&layout, (const char *const[]){NULL, "\xc2\x9b" "31m"});
+    co_layout_row(&layout, (const char *const[]){NULL, "\xc2\x9b"
+                                                       "31m"});
     co_layout_table_end(&layout);
     co_layout_end(&layout);
     assert_string_equal(co_text_str(&out), "# t\n\n| a\\|b | line<br>break |\n| --- | --- |\n| - | ?31m |\n\n");
