@@ -14,6 +14,8 @@ ENGINES = {
     "mysql": ("mariadb", "MySQL", "mysql"),
     "redis": ("redis_server", "Redis", "redis"),
     "valkey": ("redis_server", "Valkey", "redis"),
+    "redis8": ("redis_server", "Redis8", "redis"),
+    "redis-to-valkey": ("redis_server", "RedisToValkey", "redis"),
     "mongodb": ("mongodb", "MongoDB", "mongodb"),
 }
 
@@ -42,8 +44,9 @@ def make_pair(box, engine, name="main", start=True, **options):
     reason = made.missing()
     if reason:
         raise ServerMissing(reason)
-    a, b = box.add(made(box, f"{name}-a")), box.add(made(box, f"{name}-b"))
-    pair = Pair(name, engine, a, b)
+    made_b = getattr(made, "b_class", None) or made
+    a, b = box.add(made(box, f"{name}-a")), box.add(made_b(box, f"{name}-b"))
+    pair = Pair(name, made.engine, a, b)
     made.prepare_pair(pair, **options)
     if start:
         a.start()

@@ -1,4 +1,7 @@
-"""Real Redis (and Valkey) servers."""
+"""Real Redis (and Valkey) servers. Newer ones than the system's come from CO_NEWER_SERVERS, a folder that
+tools/make-newer-servers makes. CO_REDIS_SERVER names another redis-server (an older one, say) for engine "redis"."""
+import os
+import pathlib
 import shutil
 import subprocess
 import time
@@ -66,12 +69,30 @@ class Client:
 class Redis(Server):
     engine = "redis"
     scheme = "redis"
+    b_class = None
     program = "redis-server"
     kinds = ("ordinary", "superuser", "reconnecting", "long", "script", "pipelined", "blocking", "expiring")
 
+    newer = False  # the system's own may be too old
+
+    @classmethod
+    def binary(cls):
+        folder = os.environ.get("CO_NEWER_SERVERS")
+        found = pathlib.Path(folder) / "bin" / cls.program if folder and cls.newer else None
+        if found and found.exists():
+            return str(found)
+        return os.environ.get("CO_REDIS_SERVER") if cls is Redis and "CO_REDIS_SERVER" in os.environ else cls.system()
+
+    @classmethod
+    def system(cls):
+        return shutil.which(cls.program)
+
     @classmethod
     def missing(cls):
-        return None if shutil.which(cls.program) else f"{cls.engine}: no {cls.program}"
+        for one in (cls, cls.b_class or cls):
+            if not one.binary():
+                return f"{one.__name__}: no {one.program} (tools/make-newer-servers makes one; CO_NEWER_SERVERS says where)"
+        return None
 
     @staticmethod
     def prepare_pair(pair, **options):
@@ -100,7 +121,7 @@ class Redis(Server):
         return self.child.pid if self.child and self.child.poll() is None else None
 
     def start(self):
-        self.child = subprocess.Popen([self.program, str(self.folder / "redis.conf")], stdin=subprocess.DEVNULL,
+        self.child = subprocess.Popen([self.binary(), str(self.folder / "redis.conf")], stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.answers, 20, f"{self.name} answers")
 
@@ -175,3 +196,21 @@ class Valkey(Redis):
     engine = "valkey"
     scheme = "valkey"
     program = "valkey-server"
+    newer = True
+
+
+class Redis8(Redis):
+    """The newer Redis."""
+
+    newer = True
+
+    @classmethod
+    def system(cls):
+        return None
+
+
+class RedisToValkey(Redis):
+    """A is the system's Redis, B the newer Valkey."""
+
+    engine = "valkey"
+    b_class = Valkey
