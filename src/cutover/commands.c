@@ -58,6 +58,63 @@ static enum co_exit refused(struct co_runner *run, enum co_exit code, const stru
     return code;
 }
 
+/* What a follow-up belongs to was committed and opened: that is written first, so that whatever interrupts it, nobody ever
+ * takes the old primary's fence down for it. */
+int co_follow_up_decide(struct co_runner *run, struct co_error *err)
+{
+    enum co_decision standing;
+    int failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_COMMIT, 0, false, &standing, err);
+    if (!failed)
+        failed = co_journal_opening(run->journal, run->row.id, run->row.epoch, err);
+    if (!failed)
+        failed = co_journal_opened(run->journal, run->row.id, run->row.epoch, err);
+    if (failed)
+        return failed;
+    run->row.decision = CO_DECISION_COMMIT;
+    run->row.opening = run->row.opened = true;
+    run->committed = true;
+    return 0;
+}
+
+/* Originals and what was captured belong to the run that is followed up. */
+static int inherit_notes(struct co_runner *run, const struct co_run_row *from, struct co_error *err)
+{
+    int failed = 0;
+    for (size_t i = 0; i < run->lane_count && !failed; i++) {
+        struct co_pair *pair = run->lanes[i].pair;
+        failed = co_pair_use_journal(pair, run->journal, from->id, err);
+        json_t *notes = failed ? NULL : co_pair_notes_json(pair);
+        if (!failed)
+            failed = co_pair_use_journal(pair, run->journal, run->row.id, err);
+        if (!failed)
+            failed = notes ? co_pair_notes_import(pair, notes, err) : co_fail(err, CO_E_NOMEM, "out of memory for notes");
+        json_decref(notes);
+    }
+    return failed;
+}
+
+/* Marked like every run, then only what comes after the opening. */
+static enum co_exit run_follow_up(struct co_runner *run)
+{
+    struct co_error err = {0};
+    struct co_run_row last;
+    int failed = co_journal_last_done(run->journal, &last, &err);
+    if (!failed) {
+        run->source_lost = strcmp(last.kind, "rollback_lost") == 0;
+        failed = inherit_notes(run, &last, &err);
+    }
+    if (!failed)
+        failed = co_follow_up_decide(run, &err);
+    run->phase = "lock";
+    if (!failed && co_do_lock(run))
+        failed = co_fail(&err, CO_E_STATE, "the servers can't be marked for the follow-up");
+    if (failed)
+        return refused(run, CO_EXIT_FOLLOW_UP, &err);
+    for (size_t i = 0; i < run->lane_count; i++)
+        run->lanes[i].opened = true;
+    return co_finish(run);
+}
+
 static enum co_exit run_table(struct co_session *session, const struct co_run_options *options, enum co_side source, const char *kind,
                               enum co_phase from, struct co_run_result *ret)
 {
@@ -76,18 +133,8 @@ static enum co_exit run_table(struct co_session *session, const struct co_run_op
         code = refused(&run, CO_EXIT_INTERNAL, &err);
     } else if (from == CO_PHASE_LOCK) {
         code = co_execute(&run, from);
-    } else { /* a follow-up: marked like every run, then only what comes after the opening */
-        run.row.decision = CO_DECISION_COMMIT;
-        run.committed = true;
-        run.phase = "lock";
-        if (co_do_lock(&run)) {
-            co_fail(&err, CO_E_STATE, "the servers can't be marked for the follow-up");
-            code = refused(&run, CO_EXIT_FOLLOW_UP, &err);
-        } else {
-            for (size_t i = 0; i < run.lane_count; i++)
-                run.lanes[i].opened = true;
-            code = co_finish(&run);
-        }
+    } else {
+        code = run_follow_up(&run);
     }
     co_runner_done(&run);
     return code;

@@ -80,7 +80,7 @@ static int compare_instances(struct co_runner *run)
 static int ask_capabilities(struct co_lane *lane)
 {
     enum co_result got = co_ep_capabilities(lane->main[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
-    return got == CO_DONE ? 0 : co_lane_fail(lane, got);
+    return got == CO_DONE ? co_capabilities_keep(lane, &lane->error) : co_lane_fail(lane, got);
 }
 
 int co_do_lock(struct co_runner *run)

@@ -75,9 +75,15 @@ static int capture_lane(struct co_lane *lane)
 {
     struct co_runner *run = lane->run;
     enum co_run_role role = run->source_lost ? CO_TARGET : CO_SOURCE;
-    enum co_result got = run->source_lost
+    enum co_result got;
+    while ((got = run->source_lost
                              ? co_ep_applied(lane->main[CO_TARGET], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error)
-                             : co_ep_capture(lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error);
+                             : co_ep_capture(lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error)) ==
+           CO_AGAIN) {
+        if (co_run_cancelled(run, &lane->error))
+            return lane->error.code;
+        co_wait_until(co_now_ns() + POLL_NS, run->session->wake_fd);
+    }
     if (got != CO_DONE)
         return co_lane_fail(lane, got);
     if (!lane->position.bytes)
@@ -223,31 +229,53 @@ static int decide_by_server(struct co_runner *run, struct co_lane *lane, struct 
     if (!failed)
         return 0;
     *err = lane->error;
+    struct co_error ignored = {0};
+    if (co_become_undoer(run, &ignored)) /* the guardian has the run: it asks */
+        return err->code;
     return co_ask_decider(run, lane, co_deadline_in_ms(run->session->config->cutover.undo_budget_ms));
 }
 
+static bool is_planned(struct co_lane *lane, size_t index)
+{
+    const struct co_step *step = co_pair_step(lane->pair, index);
+    return lane->wanted ? lane->wanted[index] : co_ep_step_wanted(lane->second[step->role], lane->second[!step->role], step);
+}
+
+/* One look at a step of the decider. The marker comes first: what was sent and is still under way is refused by the new
+ * token, and its session is seen gone. "Not promoted" needs that on both servers, "promoted" does not. */
+static int ask_once(struct co_lane *lane, const struct co_step *step, int64_t deadline_ns, struct co_error *err)
+{
+    struct co_endpoint *ep = lane->second[step->role], *other = co_lane_other(lane, step, NULL, true);
+    enum co_presence there = CO_PARTIAL;
+    if (co_marker_take(lane, CO_TARGET, CO_ABSENT_IS_CONFLICT, NULL, deadline_ns, err) ||
+        co_ep_step_probe(ep, other, step, deadline_ns, &there, err) != CO_DONE)
+        return CO_E_UNREACHABLE;
+    if (there == CO_ABSENT && !lane->run->source_lost) {
+        if (co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_LEFT, NULL, deadline_ns, err) ||
+            co_ep_step_probe(ep, other, step, deadline_ns, &there, err) != CO_DONE)
+            return CO_E_UNREACHABLE;
+    }
+    if (there == CO_PARTIAL)
+        co_fail(err, CO_E_STATE, "step %s is half done", step->name);
+    return there == CO_PRESENT ? 0 : there == CO_ABSENT ? CO_E_STATE : CO_E_UNREACHABLE;
+}
+
 /* The pair that decides was sent its promotion: did it happen? 0: yes. CO_E_STATE: no, and it can't any more.
- * Anything else: not known, and then nobody may act. */
+ * Anything else: not known, and then nobody may act. This process holds the run's newest epoch. */
 int co_ask_decider(struct co_runner *run, struct co_lane *lane, int64_t deadline_ns)
 {
     int answer = CO_E_UNREACHABLE;
     for (size_t i = 0; i < co_pair_step_count(lane->pair); i++) {
         const struct co_step *step = co_pair_step(lane->pair, i);
-        if (step->phase != CO_PHASE_PROMOTE)
+        if (step->phase != CO_PHASE_PROMOTE || step->role != CO_TARGET || !is_planned(lane, i))
             continue;
         for (;;) {
             struct co_error err = {0};
-            enum co_presence there = CO_ABSENT;
-            int64_t call_ns = co_min_deadline(deadline_ns, co_now_ns() + CO_CONNECT_NS);
-            enum co_result got = co_ep_end_sessions(lane->second[CO_SOURCE], "guardian-1", call_ns, &err);
-            if (got == CO_DONE)
-                got = co_ep_step_probe(lane->second[step->role], co_lane_other(lane, step, NULL, true), step, call_ns, &there, &err);
-            if (got == CO_DONE && there != CO_PARTIAL) {
-                answer = there == CO_PRESENT ? 0 : CO_E_STATE;
+            answer = ask_once(lane, step, co_min_deadline(deadline_ns, co_now_ns() + CO_CONNECT_NS), &err);
+            if (answer == 0 || answer == CO_E_STATE)
                 break;
-            }
             co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_WAIT, "is it promoted? %s", err.message);
-            if (co_now_ns() >= deadline_ns)
+            if (err.code == CO_E_CONFLICT || co_now_ns() >= deadline_ns)
                 return CO_E_UNREACHABLE;
             co_wait_until(co_now_ns() + WAIT_SLICE_NS, -1);
         }
@@ -265,6 +293,11 @@ int co_do_commit(struct co_runner *run)
     enum co_decision standing = CO_DECISION_NONE;
     int failed = co_run_cancelled(run, &err);
     struct co_lane *undecided = co_deciding_lane(run);
+    if (!failed && run->session->config->cutover.open_after_switch) { /* the hooks took their time since the last proof */
+        failed = co_sides_each(run, prove_again);
+        if (failed)
+            return failed;
+    }
     if (!failed && undecided)
         failed = decide_by_server(run, undecided, &err);
     CO_FAULT("journal.commit:before");

@@ -266,6 +266,8 @@ static enum co_exit left_run(struct co_session *session, const struct co_run_opt
     int failed = co_runner_init(&run, session, options, (enum co_side)row->source, row->kind, ret, &err);
     if (!failed)
         failed = prepare_takeover(&run, row, &err);
+    if (!failed && strcmp(row->kind, "follow_up") == 0)
+        failed = co_follow_up_decide(&run, &err); /* it may have been killed before it had written so */
     if (!failed)
         failed = decide_adopted(&run, &err);
     if (!failed && back && run.row.decision == CO_DECISION_COMMIT && row->decision != CO_DECISION_COMMIT) {
@@ -297,6 +299,26 @@ static enum co_exit follow_up(struct co_session *session, const struct co_run_op
     return co_run_follow_up(session, options, (enum co_side)last->source, ret);
 }
 
+/* Is something of the last run left to do? A later run that did it, or set everything up anew, settles that. */
+static bool wants_follow_up(struct co_journal *journal)
+{
+    json_t *runs = NULL, *run;
+    size_t i;
+    bool wants = false;
+    if (co_journal_list_runs(journal, &runs, NULL) != 0)
+        return true; /* doing it once more is what it bears */
+    json_array_foreach(runs, i, run)
+    {
+        const char *kind = json_string_value(json_object_get(run, "kind"));
+        const char *outcome = json_string_value(json_object_get(run, "outcome"));
+        json_int_t code = json_integer_value(json_object_get(run, "exit_code"));
+        if (kind && outcome && strcmp(outcome, "done") == 0)
+            wants = code == CO_EXIT_FOLLOW_UP;
+    }
+    json_decref(runs);
+    return wants;
+}
+
 enum co_exit co_run_resume(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret)
 {
     struct co_run_row row, last;
@@ -308,7 +330,7 @@ enum co_exit co_run_resume(struct co_session *session, const struct co_run_optio
         return code;
     if (found)
         return left_run(session, options, &row, false, ret);
-    if (co_journal_last_done(session->journal, &last, NULL) == 0 && last.exit_code == CO_EXIT_FOLLOW_UP)
+    if (co_journal_last_done(session->journal, &last, NULL) == 0 && last.exit_code == CO_EXIT_FOLLOW_UP && wants_follow_up(session->journal))
         return follow_up(session, options, &last, ret);
     if (!options->if_needed)
         co_fail(&err, CO_E_STATE, "there is nothing to resume: no run was left");

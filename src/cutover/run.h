@@ -157,6 +157,14 @@ enum co_exit co_execute(struct co_runner *run, enum co_phase from);
 /* Runs the phases after `open`; returns the exit code and ends the run. */
 enum co_exit co_finish(struct co_runner *run);
 
+/* The tool's second connections take the run over from its first ones; done before is fine. */
+int co_become_undoer(struct co_runner *run, struct co_error *err);
+
+/* ---- capabilities.c ---- */
+/* Into the journal, so that who takes the run over knows them whatever is down, and out of it; else from a server. */
+int co_capabilities_keep(struct co_lane *lane, struct co_error *err);
+int co_capabilities_load(struct co_lane *lane);
+
 /* ---- takeover.c ---- */
 /* Makes this process the run's: journal, then actor and token. Decision and all else is in run->row after. */
 int co_take_over(struct co_runner *run, const char *actor, struct co_error *err);
@@ -169,6 +177,8 @@ enum co_exit co_settle(struct co_runner *run);
 /* The phases after `open` once more, as a run of their own. */
 enum co_exit co_run_follow_up(struct co_session *session, const struct co_run_options *options, enum co_side source,
                               struct co_run_result *ret);
+/* The standing of a follow-up from its first moment on: committed, opened. */
+int co_follow_up_decide(struct co_runner *run, struct co_error *err);
 /* Ends a setup or detach that was left; what it did stays and is found again by the next one. */
 enum co_exit co_abandon(struct co_session *session, const struct co_run_row *row, struct co_run_result *ret);
 /* Holds the journal and begins the run there; notes why not. Returns 0 or the exit code of the refusal. */

@@ -206,6 +206,7 @@ static int revert_one(struct co_lane *lane, size_t index, int64_t deadline_ns)
 {
     const struct co_step *step = co_pair_step(lane->pair, index);
     struct co_endpoint *ep = lane->second[step->role], *other = co_lane_other(lane, step, ep, true);
+    bool reverted = false;
     for (;;) {
         int64_t call_ns = co_min_deadline(deadline_ns, co_now_ns() + (step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : INSIST_CALL_NS));
         enum co_presence there = CO_PARTIAL;
@@ -221,16 +222,21 @@ static int revert_one(struct co_lane *lane, size_t index, int64_t deadline_ns)
             co_guardian_pulse(lane->run, call_ns);
             got = co_ep_step_revert(ep, other, step, call_ns, &lane->error);
             record_end(lane, row, co_result_name(got), got == CO_DONE || got == CO_AGAIN ? "" : lane->error.message);
-            if (got == CO_DONE)
-                continue; /* seen by the probe */
+            if (got == CO_DONE && co_now_ns() < deadline_ns && !reverted) {
+                reverted = true;
+                continue; /* seen by the probe; when that doesn't see it yet, at the pace of tries */
+            }
         }
         if (got != CO_AGAIN && (lane->error.code == CO_E_CONFLICT || lane->error.code == CO_E_UNSUPPORTED))
             return lane->error.code;
+        if (got == CO_DONE)
+            co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: step %s was taken back and is still seen", co_pair_name(lane->pair), step->name);
         if (co_now_ns() >= deadline_ns)
             return co_lane_fail(lane, got);
         if (got != CO_AGAIN)
             co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "%s: %s", step->name, lane->error.message);
-        co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + (got == CO_AGAIN ? AGAIN_NS : RETRY_NS)), -1);
+        int64_t pause_ns = got == CO_AGAIN ? AGAIN_NS : got == CO_DONE ? RETRY_NS / 10 : RETRY_NS;
+        co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + pause_ns), -1);
     }
 }
 

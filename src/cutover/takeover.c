@@ -29,15 +29,10 @@ int co_take_over(struct co_runner *run, const char *actor, struct co_error *err)
     if (run->row.epoch != epoch)
         return co_fail(err, CO_E_CONFLICT, "run %s was taken over by somebody else at the same time", run->row.id);
     co_journal_event(run->journal, run->row.id, NULL, "taken_over", actor, NULL);
-    return co_runner_identify(run, actor, err);
-}
-
-static int load_capabilities(struct co_lane *lane)
-{
-    enum co_result got = co_ep_capabilities(lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
-    if (got != CO_DONE && !lane->run->source_lost)
-        got = co_ep_capabilities(lane->second[CO_SOURCE], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
-    return got == CO_DONE ? 0 : co_lane_fail(lane, got);
+    failed = co_runner_identify(run, actor, err);
+    for (size_t i = 0; i < run->lane_count && !failed; i++) /* what the other one noted until it ended */
+        failed = co_pair_use_journal(run->lanes[i].pair, run->journal, run->row.id, err);
+    return failed;
 }
 
 /* The captured position, from the notes of the journal's run. */
@@ -82,6 +77,9 @@ static int source_is_fenced(struct co_lane *lane)
         co_hint(&lane->error, "It may have taken writes that the new primary lacks. Fence it or stop it, compare the data, then "
                               "`changeover resume`.");
         co_journal_event(run->journal, run->row.id, co_pair_name(lane->pair), "breach", lane->error.message, NULL);
+    } else if (got == CO_DONE && id.accepts_writes == CO_UNKNOWN && id.fenced != CO_YES && id.role == CO_ROLE_PRIMARY) {
+        failed = co_fail(&lane->error, CO_E_STATE, "pair %s: the old primary answers, and whether it is fenced can't be seen",
+                         co_pair_name(lane->pair));
     } else if (got != CO_DONE) {
         co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_NOTE, "the old primary doesn't answer; it was proven fenced before the commit");
         co_journal_event(run->journal, run->row.id, co_pair_name(lane->pair), "source_unreachable", err.message, NULL);
@@ -124,6 +122,22 @@ static int insist_open(struct co_lane *lane)
     return mark_opened(lane);
 }
 
+/* A target that restarted since the commit may have lost what it had: nobody gets to see that as the new primary. */
+static int target_is_complete(struct co_lane *lane)
+{
+    CO_TEXT_AUTO now = CO_TEXT_INIT;
+    struct co_error err = {0};
+    if (!lane->position.bytes || lane->run->row.opening)
+        return 0;
+    if (co_ep_position(lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &now, &err) != CO_DONE ||
+        co_pair_compare(lane->pair, co_text_str(&now), co_text_str(&lane->position)) != CO_ORDER_BEHIND)
+        return 0;
+    co_fail(&lane->error, CO_E_DATA, "pair %s: the new primary came back at %s, behind the captured %s: it lost acknowledged writes",
+            co_pair_name(lane->pair), co_text_str(&now), co_text_str(&lane->position));
+    co_hint(&lane->error, "The old primary has them and nothing was opened yet: `changeover abort --b-is-lost` goes back to it.");
+    return lane->error.code;
+}
+
 static enum co_exit leave_unfinished(struct co_runner *run)
 {
     run->result->outcome = "unfinished";
@@ -140,6 +154,8 @@ static enum co_exit forward(struct co_runner *run)
         failed = co_lanes_each(run, source_is_fenced);
     if (!failed && !run->row.opened) {
         failed = co_lanes_each(run, insist_promoted);
+        if (!failed)
+            failed = co_lanes_each(run, target_is_complete);
         if (!failed && (failed = co_journal_opening(run->journal, run->row.id, run->row.epoch, &err)))
             co_runner_note(run, &err);
         if (!failed)
@@ -185,11 +201,11 @@ bool co_await_other(struct co_runner *run)
 enum co_exit co_settle(struct co_runner *run)
 {
     struct co_error err = {0};
-    co_lanes_each(run, load_capabilities); /* unreachable sides are met again below */
+    int unknown = co_lanes_each(run, co_capabilities_load); /* unreachable sides are met again below */
     co_lanes_each(run, load_position);
     if (run->row.decision == CO_DECISION_DECIDING) {
         struct co_lane *lane = co_deciding_lane(run);
-        int answer = lane ? co_ask_decider(run, lane, co_now_ns() + SETTLE_NS) : CO_E_UNREACHABLE;
+        int answer = lane && !unknown ? co_ask_decider(run, lane, co_now_ns() + SETTLE_NS) : CO_E_UNREACHABLE;
         if (answer != 0 && answer != CO_E_STATE) {
             co_fail(&err, CO_E_UNREACHABLE, "the pair that decides can't be asked whether it was promoted");
             co_hint(&err, "Both sides stay as they are until its servers answer; then `changeover resume`.");

@@ -172,9 +172,9 @@ static int decide_undo(struct co_runner *run, struct co_error *err)
 }
 
 /* A new epoch and another actor: what the phases' sessions still do is revoked. */
-static int become_undoer(struct co_runner *run, struct co_error *err)
+int co_become_undoer(struct co_runner *run, struct co_error *err)
 {
-    if (run->is_guardian || strncmp(run->actor, "tool-1", 6) != 0)
+    if (run->is_guardian || strcmp(run->actor, "tool-1") != 0)
         return 0; /* took the run over already */
     char actor[25];
     snprintf(actor, sizeof actor, "%.20su", run->actor);
@@ -218,7 +218,7 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
     co_guardian_pulse(run, 0);
     co_runner_say(run, NULL, CO_WATCH_PHASE_BEGIN, "undo");
     int64_t began = co_now_ns(), row = -1;
-    if (decide_undo(run, &err) || become_undoer(run, &err))
+    if (decide_undo(run, &err) || co_become_undoer(run, &err))
         return unfinished(run, &err);
     co_journal_phase_begin(run->journal, run->row.id, "undo", &row, NULL);
     switch_back(run);
@@ -235,7 +235,6 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
         run->pause_end_ns = back_ns;
         run->result->write_pause_ms = run->result->unavailable_ms = (back_ns - run->pause_begin_ns) / CO_NS_PER_MS;
     }
-    co_guardian_tell(run, "undoing", 0); /* the source serves: what follows has no hurry, and hooks may take their time */
     bool clean = true;
     co_lanes_each(run, undo_target); /* what isn't as before is noted */
     for (size_t i = 0; i < run->lane_count; i++)

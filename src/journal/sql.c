@@ -23,7 +23,7 @@ static const char *const statement_text[CO_SQL_COUNT] = {
     [CO_SQL_RUN_BY_ID] = "SELECT " RUN_COLUMNS " FROM run WHERE id = ?",
     [CO_SQL_RUN_LAST] = "SELECT " RUN_COLUMNS " FROM run ORDER BY seq DESC LIMIT 1",
     [CO_SQL_RUN_LAST_DONE] = "SELECT " RUN_COLUMNS " FROM run WHERE outcome = 'done' AND ended_wall_ms <> 0"
-                             " AND kind IN ('cutover', 'rollback') ORDER BY seq DESC LIMIT 1",
+                             " AND kind IN ('cutover', 'rollback', 'rollback_lost') ORDER BY seq DESC LIMIT 1",
     [CO_SQL_RUN_RESERVED] = "SELECT 1 FROM run WHERE ended_wall_ms = 0 AND reserved <> 0",
     [CO_SQL_RUN_RESERVE] = "UPDATE run SET reserved = 1 WHERE ended_wall_ms = 0",
     [CO_SQL_RUN_OPENED] = "UPDATE run SET opened = 1 WHERE id = ? AND epoch = ? AND ended_wall_ms = 0",
