@@ -119,7 +119,7 @@ static const char *hint_for(unsigned number)
     }
 }
 
-static void put(char *to, size_t size, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void put(char *to, size_t size, const char *format, va_list args)
 {
     vsnprintf(to, size, format, args);
     for (char *c = to; *c; c++) /* the server's texts have line breaks */

@@ -41,7 +41,7 @@ struct rd_net {
 struct resolve {
     atomic_int owners; /* the caller and the thread */
     int done_fd;       /* eventfd */
-    char *host, port[8];
+    char *host, port[12];
     int error;
     struct addrinfo *result;
 };
@@ -186,7 +186,7 @@ static enum co_result connect_unix(struct co_call *call, const char *path, int *
 
 static enum co_result connect_host(struct co_call *call, const char *host, int port, int *ret_fd)
 {
-    struct resolve *job;
+    struct resolve *job = NULL;
     enum co_result result = resolve(call, host, port, &job);
     RD_TEXT where = NULL;
 

@@ -147,7 +147,6 @@ static enum co_result account_probe(struct co_call *call, enum co_presence *ret)
 
 static enum co_result account_apply(struct co_call *call)
 {
-    RD_REPLIES(replies);
     const char *user = NULL, *password;
 
     if (!rd_replication_login(call, call->side, &user, &password))

@@ -54,7 +54,7 @@ static enum co_exit refused(struct co_runner *run, enum co_exit code, const stru
     run->result->outcome = "refused";
     run->result->exit_code = code;
     if (run->begun)
-        co_journal_end(run->journal, run->row.id, run->row.epoch, "refused", code, -1, -1, NULL);
+        co_journal_end(run->journal, run->row.id, run->row.epoch, "refused", (int)code, -1, -1, NULL);
     return code;
 }
 

@@ -85,7 +85,7 @@ static enum co_exit refuse(struct co_runner *run, int failed)
     run->result->outcome = "refused";
     run->result->exit_code = code;
     run->result->primary = run->source_lost ? -1 : (int)run->source;
-    if (co_journal_end(run->journal, run->row.id, run->row.epoch, "refused", code, -1, -1, &err))
+    if (co_journal_end(run->journal, run->row.id, run->row.epoch, "refused", (int)code, -1, -1, &err))
         co_runner_note(run, &err);
     return code;
 }
@@ -141,7 +141,7 @@ static enum co_exit conclude(struct co_runner *run)
         co_markers_remove(run, CO_SOURCE);
     run->result->outcome = "done";
     run->result->exit_code = code;
-    if (co_journal_end(run->journal, run->row.id, run->row.epoch, "done", code, run->result->write_pause_ms,
+    if (co_journal_end(run->journal, run->row.id, run->row.epoch, "done", (int)code, run->result->write_pause_ms,
                        run->result->unavailable_ms, &err)) {
         co_runner_note(run, &err);
         run->result->outcome = "unfinished";

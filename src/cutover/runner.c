@@ -49,7 +49,7 @@ int co_runner_init(struct co_runner *run, struct co_session *session, const stru
     *result = (struct co_run_result){.primary = -1, .write_pause_ms = -1, .unavailable_ms = -1};
     struct co_run_row *row = &run->row;
     row->epoch = 1;
-    row->source = source;
+    row->source = (int)source;
     row->pid = getpid();
     row->exit_code = -1;
     row->write_pause_ms = row->unavailable_ms = -1;

@@ -270,7 +270,7 @@ static enum co_exit conclude(struct co_runner *run, int failed)
     run->result->exit_code = code;
     if (code == CO_EXIT_UNFINISHED)
         run->result->outcome = "unfinished"; /* the row stays: `resume` goes on */
-    else if (co_journal_end(run->journal, run->row.id, run->row.epoch, run->result->outcome, code, -1, -1, &err))
+    else if (co_journal_end(run->journal, run->row.id, run->row.epoch, run->result->outcome, (int)code, -1, -1, &err))
         co_runner_note(run, &err);
     return code;
 }

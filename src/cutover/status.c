@@ -84,7 +84,7 @@ static void look_at_pair(struct co_session *session, struct co_pair *pair, struc
         co_lag_measure(lag, -1, &ret->lag);
         co_lag_free(lag);
     }
-    int source = ret->lag.primary;
+    int source = (int)ret->lag.primary;
     ret->link = (struct co_link_data){.state = CO_LINK_UNKNOWN, .silent_ms = -1, .piled_up_bytes = -1};
     if (ret->side[!source].reached &&
         co_ep_link(ep[!source], ret->side[source].reached ? ep[source] : NULL, co_now_ns() + CO_CONNECT_NS, &ret->link, &err) != CO_DONE)

@@ -257,7 +257,7 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
         run->result->pairs[i].primary = run->lanes[i].source_back ? (int)run->source : -1;
     if (!clean) /* the row stays open: `resume` goes on with the target, and no other run begins before */
         return run->result->exit_code;
-    if (co_journal_end(run->journal, run->row.id, run->row.epoch, run->result->outcome, run->result->exit_code,
+    if (co_journal_end(run->journal, run->row.id, run->row.epoch, run->result->outcome, (int)run->result->exit_code,
                        run->result->write_pause_ms, run->result->unavailable_ms, &err))
         return unfinished(run, &err);
     return run->result->exit_code;

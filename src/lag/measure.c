@@ -126,7 +126,7 @@ static bool look_at_roles(struct co_lag *lag, struct co_lag_sample *ret)
             goto out;
         }
     }
-    int source = co_pair_source(lag->pair);
+    int source = (int)co_pair_source(lag->pair);
     if (id[source].role == CO_ROLE_FOLLOWER && id[!source].role == CO_ROLE_PRIMARY) {
         co_pair_set_source(lag->pair, (enum co_side)!source);
         forget(lag);
@@ -158,7 +158,7 @@ static bool look_at_link(struct co_lag *lag, struct co_lag_sample *ret)
 {
     struct co_error err = {0};
     struct co_link_data link = {0};
-    int source = ret->primary;
+    int source = (int)ret->primary;
     enum co_result got = co_ep_link(lag->ep[!source], lag->ep[source], co_now_ns() + CALL_NS, &link, &err);
     bool good = false;
     if (got != CO_DONE) {

@@ -35,7 +35,7 @@ static void text_set(void *ctx, struct co_text *text, const char *data, size_t b
     co_text_set(text, data, bytes);
 }
 
-static void text_add(void *ctx, struct co_text *text, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void text_add(void *ctx, struct co_text *text, const char *format, ...)
 {
     (void)ctx;
     va_list args;
