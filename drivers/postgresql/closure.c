@@ -259,6 +259,13 @@ static enum co_result close_revert(struct co_call *call)
     enum co_result result = pg_closure_look(call, call->conn, &closure, NULL);
     if (result != CO_DONE || closure == PG_OPEN)
         return result;
+    PG_RESULT rows = NULL;
+    result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.pg_is_in_recovery()", 0, NULL, &rows);
+    if (result != CO_DONE)
+        return result;
+    if (!pg_is_true(rows, 0, 0))
+        return pg_fail(call, CO_NO_EFFECT, CO_E_UNSUPPORTED, "Run `changeover setup` to make it follow again.",
+                       "the server was promoted in a run that was undone; it stays closed");
     result = pg_cancel_promotion(call);
     if (result != CO_DONE)
         return result;

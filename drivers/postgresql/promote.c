@@ -32,11 +32,16 @@ static enum co_result promote_probe(struct co_call *call, enum co_presence *ret)
 {
     bool recovery = false, asked = false;
     if (!pg_alive(call->conn)) {
-        /* Down, or just started again: a promotion removes standby.signal, and a start forgets what was asked for. */
+        /* A promotion removes standby.signal, and a start forgets what was asked for: what is down and has the signal only
+         * needs to be started; what is up will answer soon. */
+        if (!pg_machine_ready(call, call->side))
+            return pg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "the server can't be reached");
         struct pg_machine_state state;
         enum co_result result = pg_machine_look(call, call->side, &state);
-        *ret = state.standby ? CO_ABSENT : CO_PRESENT;
-        return result;
+        if (result != CO_DONE)
+            return result;
+        *ret = state.standby ? CO_PARTIAL : CO_PRESENT;
+        return state.standby && state.up ? CO_AGAIN : CO_DONE;
     }
     enum co_result result = in_recovery(call, &recovery, &asked);
     if (result != CO_DONE)
