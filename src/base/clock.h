@@ -10,11 +10,11 @@
 #define CO_FOREVER INT64_MAX
 
 int64_t co_now_ns(void);
-int64_t co_wall_ms(void);                        /* since 1970, UTC */
-int64_t co_deadline_in_ms(int64_t ms);           /* now + ms; saturates */
+int64_t co_wall_ms(void);              /* since 1970, UTC */
+int64_t co_deadline_in_ms(int64_t ms); /* now + ms; saturates */
 int64_t co_min_deadline(int64_t a, int64_t b);
-int64_t co_ms_left(int64_t deadline_ns);         /* >= 0, rounded up */
+int64_t co_ms_left(int64_t deadline_ns);                                  /* >= 0, rounded up */
 void co_wall_format(int64_t wall_ms, char *ret, unsigned long ret_bytes); /* "2026-11-23T18:14:37.123Z" */
-void co_wait_until(int64_t time_ns, int wake_fd); /* returns earlier when wake_fd (or -1) is readable */
+void co_wait_until(int64_t time_ns, int wake_fd);                         /* returns earlier when wake_fd (or -1) is readable */
 
 #endif

@@ -25,8 +25,8 @@ static struct {
     pthread_mutex_t mutex;
     enum co_verbosity verbosity;
     bool ready;
-    bool socket;     /* send() with MSG_DONTWAIT */
-    bool guarded;    /* shared blocking descriptor: poll before each short write */
+    bool socket;  /* send() with MSG_DONTWAIT */
+    bool guarded; /* shared blocking descriptor: poll before each short write */
     bool terminal;
     bool broken_line; /* the last message was cut: begin the next on a new line */
     bool status_shown;

@@ -11,7 +11,7 @@ enum co_verbosity { CO_QUIET = -1, CO_NORMAL = 0, CO_VERBOSE = 1, CO_DEBUG = 2 }
 void co_log_setup(enum co_verbosity verbosity);
 enum co_verbosity co_log_verbosity(void);
 void co_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void co_say(const char *format, ...) __attribute__((format(printf, 1, 2)));  /* progress, notes: not with -q */
+void co_say(const char *format, ...) __attribute__((format(printf, 1, 2))); /* progress, notes: not with -q */
 void co_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The one report of an error, with the program's name in front; also with -q. */
 void co_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));

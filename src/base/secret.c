@@ -279,8 +279,8 @@ static size_t match_at(const char *data, size_t bytes, size_t at)
             const struct mask_form *form = &entry->forms[i];
             if (form->bytes <= longest || form->bytes > bytes - at || memcmp(data + at, form->data, form->bytes) != 0)
                 continue;
-            if (form->whole_word && ((at > 0 && is_word(data[at - 1])) ||
-                                     (at + form->bytes < bytes && is_word(data[at + form->bytes]))))
+            if (form->whole_word &&
+                ((at > 0 && is_word(data[at - 1])) || (at + form->bytes < bytes && is_word(data[at + form->bytes]))))
                 continue;
             longest = form->bytes;
         }

@@ -23,7 +23,10 @@ struct co_text {
     bool secret;
 };
 
-#define CO_TEXT_INIT {0}
+#define CO_TEXT_INIT                                                                                                           \
+    {                                                                                                                          \
+        0                                                                                                                      \
+    }
 
 void co_text_done(struct co_text *text); /* frees; NULL and {0} are fine; usable again afterwards */
 void co_text_clear(struct co_text *text);

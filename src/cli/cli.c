@@ -20,9 +20,11 @@ static int find_password(struct co_cli *cli, int argc, char **argv)
         if (!option && !co_url_holds_password(argv[i]))
             continue;
         struct co_error err = {0};
-        co_fail(&err, CO_E_CONFIG, "argument %d holds a password: other users of this machine can see it in the list of processes", i);
-        co_hint(&err, "Put it into a file of mode 0600 and name that in the config's password_file, or use password_env; and change "
-                      "the password.");
+        co_fail(&err, CO_E_CONFIG,
+                "argument %d holds a password: other users of this machine can see it in the list of processes", i);
+        co_hint(&err,
+                "Put it into a file of mode 0600 and name that in the config's password_file, or use password_env; and change "
+                "the password.");
         co_cli_error(cli, &err);
         return CO_EXIT_USAGE;
     }

@@ -100,7 +100,8 @@ static const char *engine_of_scheme(const char *scheme)
 static void render(const json_t *doc, struct co_text *ret)
 {
     if (*co_get_str(doc, "path"))
-        co_text_add(ret, "wrote %s\nnext: edit it, then `changeover -c %s check`\n", co_get_str(doc, "path"), co_get_str(doc, "path"));
+        co_text_add(ret, "wrote %s\nnext: edit it, then `changeover -c %s check`\n", co_get_str(doc, "path"),
+                    co_get_str(doc, "path"));
 }
 
 int co_cmd_init(struct co_cli *cli)
@@ -123,7 +124,8 @@ int co_cmd_init(struct co_cli *cli)
     if (code == 0) {
         const char *base = strrchr(path, '/');
         base = base ? base + 1 : path;
-        CO_AUTOFREE char *name = cli->value[CO_OPTION_NAME] ? co_strdup(cli->value[CO_OPTION_NAME]) : strndup(base, strcspn(base, "."));
+        CO_AUTOFREE char *name =
+            cli->value[CO_OPTION_NAME] ? co_strdup(cli->value[CO_OPTION_NAME]) : strndup(base, strcspn(base, "."));
         struct co_template values = {.migration = name && *name ? name : "migration",
                                      .pair = engine,
                                      .engine = engine,

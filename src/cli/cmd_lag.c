@@ -325,7 +325,8 @@ static int history(struct co_cli *cli, int64_t since_ms)
     json_t *samples = json_array();
     int rc = 0;
     for (size_t i = 0; rc == 0 && (i < cli->pair_count || i == 0); i++)
-        rc = co_journal_lag_each(journal, cli->pair_count ? cli->pairs[i] : NULL, co_wall_ms() - since_ms, add_sample, samples, &err);
+        rc = co_journal_lag_each(journal, cli->pair_count ? cli->pairs[i] : NULL, co_wall_ms() - since_ms, add_sample, samples,
+                                 &err);
     co_json_set(cli->doc, "samples", samples);
     cli->render = render_history;
     co_journal_close(journal);

@@ -37,7 +37,8 @@ static void check_point(const char *point, void *arg)
     for (size_t i = 0; i < cli->session.pair_count; i++)
         co_fault_list(cli->session.pairs[i], compare_point, search);
     if (!search->found && search->code == 0)
-        search->code = co_cli_usage(cli, "CHANGEOVER_FAULT names the point %s, and there is none: see changeover fault-points", point);
+        search->code =
+            co_cli_usage(cli, "CHANGEOVER_FAULT names the point %s, and there is none: see changeover fault-points", point);
 }
 
 /* A misspelt point would make a rehearsal that tests nothing. */
@@ -112,8 +113,9 @@ static void render_way_back(const json_t *doc, struct co_text *ret)
     {
         char text[32];
         int64_t bytes = co_get_int(pair, "lose_bytes"), transactions = co_get_int(pair, "lose_transactions");
-        co_text_add(ret, "%s: the way back is %s%s%s\n", co_get_str(pair, "name"), co_get_true(pair, "open") ? "open" : "closed",
-                    *co_get_str(pair, "reason") ? ": " : "", co_get_str(pair, "reason"));
+        co_text_add(ret, "%s: the way back is %s%s%s\n", co_get_str(pair, "name"),
+                    co_get_true(pair, "open") ? "open" : "closed", *co_get_str(pair, "reason") ? ": " : "",
+                    co_get_str(pair, "reason"));
         co_text_add(ret, "  if b were lost now: ");
         if (bytes == 0 || transactions == 0)
             co_text_add(ret, "nothing would be lost\n");
@@ -164,8 +166,9 @@ int co_cmd_rollback(struct co_cli *cli)
         return co_cli_usage(cli, "-p leaves pairs out, and the config doesn't say cutover.partial: true");
     if (cli->given[CO_OPTION_DRY_RUN])
         return co_cli_dry_run(cli, CO_PLAN_ROLLBACK);
-    code = co_cli_confirm(cli, options.b_is_lost ? "Side a becomes the primary, and what only b has is given up"
-                                                 : "Side a becomes the primary again",
+    code = co_cli_confirm(cli,
+                          options.b_is_lost ? "Side a becomes the primary, and what only b has is given up"
+                                            : "Side a becomes the primary again",
                           true, CO_PLAN_ROLLBACK);
     return code ? code : work(cli, co_run_rollback, &options);
 }

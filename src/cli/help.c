@@ -18,7 +18,8 @@ static void add_option(const struct co_option_spec *option, struct co_text *ret)
 {
     CO_TEXT_AUTO head = CO_TEXT_INIT;
     add_option_head(option, &head);
-    co_text_add(ret, "  %s%-*s  %s\n", option->letter ? "" : "    ", option->letter ? 28 : 24, co_text_str(&head), option->help);
+    co_text_add(ret, "  %s%-*s  %s\n", option->letter ? "" : "    ", option->letter ? 28 : 24, co_text_str(&head),
+                option->help);
 }
 
 static void add_wrapped(const char *text, size_t width, const char *indent, struct co_text *ret)
@@ -122,7 +123,8 @@ static const char manual_tail[] =
     "# ENVIRONMENT\n\n"
     "*CHANGEOVER\\_CONFIG*\n\tThe config, where -c isn't given.\n\n"
     "*CHANGEOVER\\_DRIVERS*\n\tA folder with driver modules, looked at first.\n\n"
-    "*CHANGEOVER\\_FAULT*\n\tFaults to inject, for rehearsals and tests: POINT=ACTION[,...]. *changeover fault-points* lists the points.\n\n"
+    "*CHANGEOVER\\_FAULT*\n\tFaults to inject, for rehearsals and tests: POINT=ACTION[,...]. *changeover fault-points* lists "
+    "the points.\n\n"
     "*XDG\\_STATE\\_HOME*\n\tWhere journals are kept when the user isn't root.\n\n"
     "# FILES\n\n"
     "_changeover.yaml_\n\tThe config; see changeover.yaml(5).\n\n"
@@ -140,7 +142,8 @@ void co_help_manual(struct co_text *ret)
         const struct co_command_spec *command = &co_commands[i];
         if (command->hidden)
             continue;
-        co_text_add(ret, "## %s%s%s\n\n", command->name, command->argument ? " " : "", command->argument ? command->argument : "");
+        co_text_add(ret, "## %s%s%s\n\n", command->name, command->argument ? " " : "",
+                    command->argument ? command->argument : "");
         CO_TEXT_AUTO plain = CO_TEXT_INIT;
         add_plain(command->description, &plain);
         add_wrapped(co_text_str(&plain), 100, "", ret);
@@ -159,8 +162,9 @@ void co_help_manual(struct co_text *ret)
         add_plain(co_exit_specs[i].text, ret);
         co_text_add(ret, "\n\n");
     }
-    co_text_add(ret, "*lag --format nagios* uses 0 to 3 only: OK, WARNING (closed), CRITICAL (broken, or gate.critical\\_seconds\n"
-                     "passed) and UNKNOWN.\n\n%s",
+    co_text_add(ret,
+                "*lag --format nagios* uses 0 to 3 only: OK, WARNING (closed), CRITICAL (broken, or gate.critical\\_seconds\n"
+                "passed) and UNKNOWN.\n\n%s",
                 manual_tail);
 }
 

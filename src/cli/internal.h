@@ -30,8 +30,8 @@ struct co_cli {
     json_t *doc;
     json_t *errors;
     void (*render)(const json_t *doc, struct co_text *ret); /* NULL: nothing for people */
-    struct co_text plain; /* printed as it is, in place of doc (prometheus, reports, ...) */
-    bool silent;          /* the command has printed by itself */
+    struct co_text plain;                                   /* printed as it is, in place of doc (prometheus, reports, ...) */
+    bool silent;                                            /* the command has printed by itself */
 };
 
 /* ---- output.c ---- */
@@ -73,9 +73,9 @@ const char *co_cli_operator(void);
 
 /* ---- signals.c ---- */
 
-void co_cli_ignore_signals(void);                    /* SIGHUP, SIGPIPE */
+void co_cli_ignore_signals(void);                      /* SIGHUP, SIGPIPE */
 void co_cli_catch_signals(struct co_session *session); /* SIGINT and SIGTERM set session->interrupted; NULL: default */
-void co_cli_harden(void);                            /* no core dumps, no ptrace by others */
+void co_cli_harden(void);                              /* no core dumps, no ptrace by others */
 
 /* ---- progress.c ---- */
 

@@ -18,7 +18,11 @@ static void add_utf8(struct co_text *ret, const char *text)
 {
     const unsigned char *at = (const unsigned char *)text;
     while (*at) {
-        size_t more = *at < 0x80 ? 0 : *at >= 0xc2 && *at <= 0xdf ? 1 : (*at & 0xf0) == 0xe0 ? 2 : *at >= 0xf0 && *at <= 0xf4 ? 3 : 9;
+        size_t more = *at < 0x80                   ? 0
+                      : *at >= 0xc2 && *at <= 0xdf ? 1
+                      : (*at & 0xf0) == 0xe0       ? 2
+                      : *at >= 0xf0 && *at <= 0xf4 ? 3
+                                                   : 9;
         bool good = more < 9;
         for (size_t i = 1; good && i <= more; i++)
             good = (at[i] & 0xc0) == 0x80;

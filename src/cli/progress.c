@@ -14,7 +14,7 @@
 
 static struct {
     pthread_mutex_t mutex;
-    char *what;          /* the transfer that is measured */
+    char *what; /* the transfer that is measured */
     int64_t began_ns, began_done;
     int64_t said_ns;
     char *said;
@@ -89,8 +89,8 @@ static void show_phase_end(const struct co_watch_event *event)
     char took[32];
     bool done = !event->text || strcmp(event->text, "done") == 0;
     co_log_status(NULL);
-    co_say("  %-16s %9s%s%s", event->phase ? event->phase : "", event->ms == 0 ? "< 1 ms" : co_format_duration_ms(event->ms, took),
-           done ? "" : "  ", done ? "" : event->text);
+    co_say("  %-16s %9s%s%s", event->phase ? event->phase : "",
+           event->ms == 0 ? "< 1 ms" : co_format_duration_ms(event->ms, took), done ? "" : "  ", done ? "" : event->text);
 }
 
 static void on_event(const struct co_watch_event *event, void *arg)

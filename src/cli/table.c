@@ -9,6 +9,7 @@
 #define ON(command) (1u << CO_CMD_##command)
 #define RUNS (ON(CUTOVER) | ON(ROLLBACK))
 
+/* clang-format off */
 const struct co_command_spec co_commands[] = {
     {.id = CO_CMD_INIT, .name = "init", .run = co_cmd_init, .summary = "write a commented config for two URLs",
      .description = "Writes a config with every key and its default as a comment, to the file after -c or to changeover.yaml. An existing "
@@ -130,6 +131,7 @@ const struct co_exit_spec co_exit_specs[] = {
     {CO_EXIT_LOCKED, "another run holds the lock (who, where, since when)"},
     {CO_EXIT_INTERRUPTED, "interrupted before anything changed (an interrupted cutover ends in 4, 5 or 0)"},
 };
+/* clang-format on */
 const size_t co_exit_count = sizeof co_exit_specs / sizeof co_exit_specs[0];
 
 const struct co_command_spec *co_command_find(const char *name)

@@ -37,12 +37,12 @@ enum co_command_id {
 struct co_command_spec {
     enum co_command_id id;
     const char *name;
-    const char *argument;    /* "[COMMAND]"; NULL: none allowed */
-    const char *summary;     /* one line */
-    const char *description; /* sentences, for help and the manual */
+    const char *argument;           /* "[COMMAND]"; NULL: none allowed */
+    const char *summary;            /* one line */
+    const char *description;        /* sentences, for help and the manual */
     int (*run)(struct co_cli *cli); /* returns the exit code */
     bool hidden;
-    bool later;              /* known, not there yet */
+    bool later; /* known, not there yet */
 };
 
 enum co_option_id {
@@ -109,9 +109,9 @@ const struct co_command_spec *co_command_find(const char *name);
 bool co_option_applies(const struct co_option_spec *option, const struct co_command_spec *command);
 
 /* help.c */
-void co_help_usage(struct co_text *ret);                                           /* changeover --help */
-void co_help_command(const struct co_command_spec *command, struct co_text *ret);  /* changeover help CMD */
-void co_help_manual(struct co_text *ret);                                          /* scdoc source of changeover(1) */
-void co_help_completion(struct co_text *ret);                                      /* bash */
+void co_help_usage(struct co_text *ret);                                          /* changeover --help */
+void co_help_command(const struct co_command_spec *command, struct co_text *ret); /* changeover help CMD */
+void co_help_manual(struct co_text *ret);                                         /* scdoc source of changeover(1) */
+void co_help_completion(struct co_text *ret);                                     /* bash */
 
 #endif

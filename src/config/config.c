@@ -43,10 +43,9 @@ static void options_done(struct co_option_values *values)
 static void side_done(struct co_side_config *side)
 {
     const struct co_endpoint_config *endpoint = &side->endpoint;
-    const char *const strings[] = {endpoint->url,     endpoint->scheme,   endpoint->user,
-                                   endpoint->address, endpoint->database, endpoint->peer_address,
-                                   endpoint->tls.ca,  endpoint->tls.cert, endpoint->tls.key,
-                                   endpoint->tls.server_name};
+    const char *const strings[] = {endpoint->url,      endpoint->scheme,         endpoint->user,   endpoint->address,
+                                   endpoint->database, endpoint->peer_address,   endpoint->tls.ca, endpoint->tls.cert,
+                                   endpoint->tls.key,  endpoint->tls.server_name};
     for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++)
         const_free(strings[i]);
     list_free(side->url_params);
@@ -228,8 +227,7 @@ static int default_names(struct co_loader *loader)
         else
             return co_loader_fail(loader, 1, "journal", "missing: neither XDG_STATE_HOME nor HOME says where it could be");
     }
-    return config->migration && config->journal ? 0
-                                                : co_fail(loader->err, CO_E_NOMEM, "no memory to read %s", loader->file);
+    return config->migration && config->journal ? 0 : co_fail(loader->err, CO_E_NOMEM, "no memory to read %s", loader->file);
 }
 
 int co_loader_finish(struct co_loader *loader, const struct co_node *root)
@@ -440,8 +438,8 @@ int co_config_load_secrets(struct co_config *config, struct co_error *err)
         struct co_pair_config *pair = &config->pairs[i];
         for (int side = CO_SIDE_A; side <= CO_SIDE_B && rc == 0; side++) {
             struct co_side_config *s = &pair->side[side];
-            rc = load_secret(config, s->password_file, s->password_env, s->line, i, side == CO_SIDE_A ? "a" : "b",
-                             &s->password, err);
+            rc = load_secret(config, s->password_file, s->password_env, s->line, i, side == CO_SIDE_A ? "a" : "b", &s->password,
+                             err);
         }
         if (rc == 0)
             rc = load_secret(config, pair->replication.password_file, pair->replication.password_env, pair->replication.line, i,

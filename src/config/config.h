@@ -11,9 +11,9 @@
 #include "changeover/driver.h"
 
 struct co_option_value {
-    char *name;   /* path: "mode", "setup.method", "host.data_directory" */
-    char *value;  /* scalar, after ${NAME}; NULL for a list */
-    char **argv;  /* list, NULL-terminated; NULL for a scalar */
+    char *name;  /* path: "mode", "setup.method", "host.data_directory" */
+    char *value; /* scalar, after ${NAME}; NULL for a list */
+    char **argv; /* list, NULL-terminated; NULL for a scalar */
     int line;
     bool canonical; /* checked by co_config_check_options */
 };
@@ -32,19 +32,19 @@ struct co_account_config { /* replication, probe */
 
 struct co_side_config {
     struct co_endpoint_config endpoint;
-    char **url_params;     /* name, value, name, value, ..., NULL */
+    char **url_params; /* name, value, name, value, ..., NULL */
     char *password_file, *password_env;
     struct co_secret_value *password;
-    char **host_run;       /* NULL: no host; empty list: this machine */
+    char **host_run;                 /* NULL: no host; empty list: this machine */
     struct co_option_values options; /* side scope */
     int line;
 };
 
 struct co_hook {
-    char **run;                 /* argv, or NULL when http */
+    char **run; /* argv, or NULL when http */
     char *http_url;
-    int http_expect;            /* status; default 200 */
-    int64_t timeout_ms;         /* run: `timeout`, default 30 s; http: `within`, default 30 s */
+    int http_expect;    /* status; default 200 */
+    int64_t timeout_ms; /* run: `timeout`, default 30 s; http: `within`, default 30 s */
     int retries;
     int line;
 };
@@ -57,28 +57,28 @@ struct co_hooks {
 struct co_pair_config {
     char *name;
     char *engine;
-    struct co_side_config side[2]; /* [CO_SIDE_A], [CO_SIDE_B] */
+    struct co_side_config side[2];   /* [CO_SIDE_A], [CO_SIDE_B] */
     struct co_option_values options; /* pair scope, the driver's */
     struct co_account_config replication, probe;
     struct {
-        int64_t max_ms;            /* max_seconds, default 1 s */
-        int64_t max_bytes;         /* -1: no limit (default) */
-        int64_t max_transactions;  /* -1 */
-        int64_t stable_for_ms;     /* default 10 s */
-        int64_t critical_ms;       /* critical_seconds; -1 */
+        int64_t max_ms;           /* max_seconds, default 1 s */
+        int64_t max_bytes;        /* -1: no limit (default) */
+        int64_t max_transactions; /* -1 */
+        int64_t stable_for_ms;    /* default 10 s */
+        int64_t critical_ms;      /* critical_seconds; -1 */
     } gate;
     struct {
-        int64_t timeout_ms;        /* default 500 ms */
-        bool refuse;               /* on_timeout: end (default) or refuse */
+        int64_t timeout_ms; /* default 500 ms */
+        bool refuse;        /* on_timeout: end (default) or refuse */
     } drain;
-    char **accept;                 /* NULL-terminated */
+    char **accept; /* NULL-terminated */
     int line;
 };
 
 struct co_config {
     char *path;
     char *migration;
-    char *journal;                 /* resolved path */
+    char *journal; /* resolved path */
     struct co_pair_config *pairs;
     size_t pair_count;
     struct {

@@ -76,7 +76,8 @@ static int fail_yaml(struct builder *b)
         co_fail(b->err, CO_E_CONFIG, "%s:%zu: not valid YAML: %s (%s)", b->name, line, problem, b->parser.context);
     else
         co_fail(b->err, CO_E_CONFIG, "%s:%zu: not valid YAML: %s", b->name, line, problem);
-    co_hint(b->err, "Look at the indentation, at missing quotes around values with \": \" or \" #\", and at unclosed brackets.");
+    co_hint(b->err,
+            "Look at the indentation, at missing quotes around values with \": \" or \" #\", and at unclosed brackets.");
     return CO_E_CONFIG;
 }
 

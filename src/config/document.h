@@ -22,7 +22,7 @@ struct co_node {
     char *raw;             /* scalar as it stands in the file when ${NAME} changed it, else NULL */
     struct co_node *items; /* list and map */
     size_t count;
-    char *key;             /* of a map's item */
+    char *key; /* of a map's item */
     int key_line;
 };
 

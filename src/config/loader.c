@@ -253,8 +253,10 @@ static int set_list(struct co_loader *loader, const struct co_schema_key *key, c
         return 0;
     for (char **word = list; *word; word++)
         if (strspn(*word, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(*word) || **word == '\0')
-            return co_loader_fail(loader, node->line, path, "expected codes of findings as `changeover check` prints them, "
-                                                            "got \"%s\"", *word);
+            return co_loader_fail(loader, node->line, path,
+                                  "expected codes of findings as `changeover check` prints them, "
+                                  "got \"%s\"",
+                                  *word);
     return 0;
 }
 

@@ -80,7 +80,8 @@ int co_option_canonical(const struct co_option *option, const char *text, char *
         break;
     case CO_OPT_ENUM:
         if (!in_values(option->values, text))
-            return co_fail(err, CO_E_CONFIG, "expected one of %s, got \"%s\"", option->values ? option->values : "nothing", text);
+            return co_fail(err, CO_E_CONFIG, "expected one of %s, got \"%s\"", option->values ? option->values : "nothing",
+                           text);
         *ret = strdup(text);
         break;
     case CO_OPT_BOOL:
@@ -143,7 +144,8 @@ static int unknown_option(struct co_loader *loader, const struct co_option_value
     return CO_E_CONFIG;
 }
 
-static int check_value(struct co_loader *loader, struct co_option_value *value, const struct co_option *option, const char *path)
+static int check_value(struct co_loader *loader, struct co_option_value *value, const struct co_option *option,
+                       const char *path)
 {
     if (value->canonical)
         return 0;
@@ -199,8 +201,7 @@ static int check_scope(struct co_loader *loader, struct co_option_values *values
         if (!path)
             return co_fail(loader->err, CO_E_NOMEM, "no memory");
         const struct co_option *option = find_option(options, count, scope, value->name);
-        int rc = option ? check_value(loader, value, option, path)
-                        : unknown_option(loader, value, path, scope, options, count);
+        int rc = option ? check_value(loader, value, option, path) : unknown_option(loader, value, path, scope, options, count);
         if (rc != 0)
             return rc;
     }

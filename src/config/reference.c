@@ -30,19 +30,25 @@ void co_config_reference(struct co_text *ret)
         const char *title, *text, *prefix;
     } parts[] = {
         {CO_SCHEMA_ROOT, "The file", "", ""},
-        {CO_SCHEMA_PAIR, "A pair", "Each item of `pairs`. Further keys belong to the pair's driver: `changeover config-reference "
-                                   "ENGINE` lists them.", ""},
+        {CO_SCHEMA_PAIR, "A pair",
+         "Each item of `pairs`. Further keys belong to the pair's driver: `changeover config-reference "
+         "ENGINE` lists them.",
+         ""},
         {CO_SCHEMA_SIDE, "A side", "`a` and `b` of a pair. Further keys, also under `host`, belong to the driver.", ""},
         {CO_SCHEMA_ACCOUNT, "An account", "`replication` and `probe` of a pair.", ""},
-        {CO_SCHEMA_HOOK, "A hook", "Each item of a list of hooks. A hook is run again by `resume`, so it must bear that. It gets "
-                                   "`CHANGEOVER_RUN`, `CHANGEOVER_PAIR`, `CHANGEOVER_SIDE` and `CHANGEOVER_PHASE`, and no secret.", ""},
+        {CO_SCHEMA_HOOK, "A hook",
+         "Each item of a list of hooks. A hook is run again by `resume`, so it must bear that. It gets "
+         "`CHANGEOVER_RUN`, `CHANGEOVER_PAIR`, `CHANGEOVER_SIDE` and `CHANGEOVER_PHASE`, and no secret.",
+         ""},
     };
-    co_text_add(ret, "# The config\n\n"
-                     "<!-- made by `changeover config-reference`; edit src/config/schema.c -->\n\n"
-                     "YAML, in `changeover.yaml` here, the file after `-c`, or the one in `$CHANGEOVER_CONFIG`. Unknown keys are refused, "
-                     "with file, line, key\nand what was expected. `${NAME}` in a value takes an environment variable, `$${` is a literal "
-                     "`${`. Relative paths are relative to\nthe file's folder. A duration is `500ms`, `10s`, `2m`, `1h` or a number of "
-                     "seconds; a size is `1024`, `64KiB`, `1MiB` or `1GB`.\n");
+    co_text_add(
+        ret,
+        "# The config\n\n"
+        "<!-- made by `changeover config-reference`; edit src/config/schema.c -->\n\n"
+        "YAML, in `changeover.yaml` here, the file after `-c`, or the one in `$CHANGEOVER_CONFIG`. Unknown keys are refused, "
+        "with file, line, key\nand what was expected. `${NAME}` in a value takes an environment variable, `$${` is a literal "
+        "`${`. Relative paths are relative to\nthe file's folder. A duration is `500ms`, `10s`, `2m`, `1h` or a number of "
+        "seconds; a size is `1024`, `64KiB`, `1MiB` or `1GB`.\n");
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         co_text_add(ret, "\n## %s\n\n%s%s%s", parts[i].title, parts[i].text, *parts[i].text ? "\n\n" : "", table_head);
         for (size_t k = 0; k < co_schema_count; k++)
@@ -68,12 +74,13 @@ void co_config_manual(struct co_text *ret)
                  {CO_SCHEMA_SIDE, "A AND B: EACH SIDE"},
                  {CO_SCHEMA_ACCOUNT, "REPLICATION AND PROBE: AN ACCOUNT"},
                  {CO_SCHEMA_HOOK, "HOOKS"}};
-    co_text_add(ret, "changeover.yaml(5)\n\n; made by `changeover manual changeover.yaml`; edit src/config/schema.c\n\n"
-                     "# NAME\n\nchangeover.yaml - a migration for changeover(1)\n\n# DESCRIPTION\n\n"
-                     "YAML. Unknown keys are refused. *${NAME}* in a value takes an environment variable, *$${* is a literal *${*.\n"
-                     "Relative paths are relative to the file's folder. A duration is 500ms, 10s, 2m, 1h or a number of\n"
-                     "seconds; a size is 1024, 64KiB, 1MiB or 1GB. Further keys of a pair and a side belong to the pair's\n"
-                     "driver: *changeover config-reference ENGINE* lists them.\n\n");
+    co_text_add(ret,
+                "changeover.yaml(5)\n\n; made by `changeover manual changeover.yaml`; edit src/config/schema.c\n\n"
+                "# NAME\n\nchangeover.yaml - a migration for changeover(1)\n\n# DESCRIPTION\n\n"
+                "YAML. Unknown keys are refused. *${NAME}* in a value takes an environment variable, *$${* is a literal *${*.\n"
+                "Relative paths are relative to the file's folder. A duration is 500ms, 10s, 2m, 1h or a number of\n"
+                "seconds; a size is 1024, 64KiB, 1MiB or 1GB. Further keys of a pair and a side belong to the pair's\n"
+                "driver: *changeover config-reference ENGINE* lists them.\n\n");
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         co_text_add(ret, "# %s\n\n", parts[i].title);
         for (size_t k = 0; k < co_schema_count; k++) {
@@ -235,9 +242,10 @@ static void add_driver_options(struct co_text *ret, const struct co_driver *driv
 
 void co_config_template(const struct co_template *values, struct co_text *ret)
 {
-    co_text_add(ret, "# A migration for changeover. What is commented out shows its default or an example.\n"
-                     "# Next: put passwords into files of mode 0600 and name them, then `changeover check`.\n"
-                     "migration: %s\n",
+    co_text_add(ret,
+                "# A migration for changeover. What is commented out shows its default or an example.\n"
+                "# Next: put passwords into files of mode 0600 and name them, then `changeover check`.\n"
+                "migration: %s\n",
                 values->migration);
     add_comment(ret, 0, "journal", shown_value(co_schema_find(CO_SCHEMA_ROOT, "journal")),
                 co_schema_find(CO_SCHEMA_ROOT, "journal")->help);
@@ -249,8 +257,9 @@ void co_config_template(const struct co_template *values, struct co_text *ret)
     add_side(ret, "b", values->url[CO_SIDE_B], values->driver);
     static const char *const accounts[] = {"replication", "probe"};
     for (size_t i = 0; i < 2; i++) {
-        add_comment(ret, 4, accounts[i], i == 0 ? "{user: replicator, password_file: /etc/changeover/replicator}"
-                                                : "{user: changeover_probe, password_file: /etc/changeover/probe}",
+        add_comment(ret, 4, accounts[i],
+                    i == 0 ? "{user: replicator, password_file: /etc/changeover/replicator}"
+                           : "{user: changeover_probe, password_file: /etc/changeover/probe}",
                     co_schema_find(CO_SCHEMA_PAIR, accounts[i])->help);
     }
     add_section(ret, CO_SCHEMA_PAIR, "gate", 4);

@@ -20,27 +20,27 @@ enum co_schema_scope {
 };
 
 enum co_schema_type {
-    CO_TYPE_NAME,     /* char *: letters, digits, ".", "_", "-"; at most 63 */
-    CO_TYPE_TEXT,     /* char * */
-    CO_TYPE_PATH,     /* char *: made absolute, from the file's folder */
-    CO_TYPE_URL,      /* co_side_config: endpoint, params, password */
-    CO_TYPE_ADDRESS,  /* co_side_config: endpoint.peer_address, peer_port */
-    CO_TYPE_HTTP_URL, /* char * */
-    CO_TYPE_BOOL,     /* bool */
-    CO_TYPE_CHOICE,   /* int: index in `values` */
-    CO_TYPE_SWITCH,   /* bool: the second of two `values` */
-    CO_TYPE_COUNT,    /* int >= 0 */
-    CO_TYPE_INT64,    /* int64_t >= 0 */
-    CO_TYPE_DURATION, /* int64_t, ms, > 0 */
+    CO_TYPE_NAME,      /* char *: letters, digits, ".", "_", "-"; at most 63 */
+    CO_TYPE_TEXT,      /* char * */
+    CO_TYPE_PATH,      /* char *: made absolute, from the file's folder */
+    CO_TYPE_URL,       /* co_side_config: endpoint, params, password */
+    CO_TYPE_ADDRESS,   /* co_side_config: endpoint.peer_address, peer_port */
+    CO_TYPE_HTTP_URL,  /* char * */
+    CO_TYPE_BOOL,      /* bool */
+    CO_TYPE_CHOICE,    /* int: index in `values` */
+    CO_TYPE_SWITCH,    /* bool: the second of two `values` */
+    CO_TYPE_COUNT,     /* int >= 0 */
+    CO_TYPE_INT64,     /* int64_t >= 0 */
+    CO_TYPE_DURATION,  /* int64_t, ms, > 0 */
     CO_TYPE_DURATION0, /* int64_t, ms, >= 0 */
-    CO_TYPE_BYTES,    /* int64_t */
-    CO_TYPE_ARGV,     /* char **: a list of words, not empty */
-    CO_TYPE_PREFIX,   /* char **: a list of words, may be empty */
-    CO_TYPE_CODES,    /* char **: a list of finding codes */
-    CO_TYPE_SIDE,     /* a section of scope SIDE */
-    CO_TYPE_ACCOUNT,  /* a section of scope ACCOUNT */
-    CO_TYPE_HOOKS,    /* struct co_hooks: a list of scope HOOK */
-    CO_TYPE_PAIRS     /* a list of scope PAIR */
+    CO_TYPE_BYTES,     /* int64_t */
+    CO_TYPE_ARGV,      /* char **: a list of words, not empty */
+    CO_TYPE_PREFIX,    /* char **: a list of words, may be empty */
+    CO_TYPE_CODES,     /* char **: a list of finding codes */
+    CO_TYPE_SIDE,      /* a section of scope SIDE */
+    CO_TYPE_ACCOUNT,   /* a section of scope ACCOUNT */
+    CO_TYPE_HOOKS,     /* struct co_hooks: a list of scope HOOK */
+    CO_TYPE_PAIRS      /* a list of scope PAIR */
 };
 
 struct co_schema_key {

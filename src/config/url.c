@@ -259,8 +259,8 @@ static int replace(char **field, const char *value, struct co_error *err)
 static int apply_sockets(struct co_url *url, struct co_error *err)
 {
     size_t scheme_bytes = strlen(url->scheme);
-    bool is_unix = strcmp(url->scheme, "unix") == 0 ||
-                   (scheme_bytes > 5 && strcmp(url->scheme + scheme_bytes - 5, "+unix") == 0);
+    bool is_unix =
+        strcmp(url->scheme, "unix") == 0 || (scheme_bytes > 5 && strcmp(url->scheme + scheme_bytes - 5, "+unix") == 0);
     int rc = 0;
     if (is_unix) {
         if (url->address || !url->database || *url->database == '\0')

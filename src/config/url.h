@@ -17,14 +17,14 @@
 #include "base/secret.h"
 
 struct co_url {
-    char *url;     /* without secrets */
-    char *scheme;  /* lower case */
+    char *url;    /* without secrets */
+    char *scheme; /* lower case */
     char *user;
     struct co_secret_value *password; /* NULL: none; registered with the mask */
     char *address;
-    int port;      /* 0: none given */
+    int port; /* 0: none given */
     char *database;
-    char **params; /* name, value, ..., NULL; decoded; those that hold secrets too (masked) */
+    char **params;   /* name, value, ..., NULL; decoded; those that hold secrets too (masked) */
     bool has_secret; /* the text contained one */
 };
 

@@ -10,12 +10,12 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
-#define FUZZ_EXPECT(condition) \
-    do { \
-        if (!(condition)) { \
-            fprintf(stderr, "%s:%d: expected: %s\n", __FILE__, __LINE__, #condition); \
-            abort(); \
-        } \
+#define FUZZ_EXPECT(condition)                                                                                                 \
+    do {                                                                                                                       \
+        if (!(condition)) {                                                                                                    \
+            fprintf(stderr, "%s:%d: expected: %s\n", __FILE__, __LINE__, #condition);                                          \
+            abort();                                                                                                           \
+        }                                                                                                                      \
     } while (0)
 
 #endif

@@ -25,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         FUZZ_EXPECT(config->migration && config->journal && config->pair_count > 0 && strlen(config->hash) == 32);
         for (size_t i = 0; i < config->pair_count; i++) {
             struct co_pair_config *pair = &config->pairs[i];
-            FUZZ_EXPECT(pair->name && pair->engine && pair->gate.max_ms > 0 && pair->side[0].endpoint.url && pair->side[1].endpoint.url);
+            FUZZ_EXPECT(pair->name && pair->engine && pair->gate.max_ms > 0 && pair->side[0].endpoint.url &&
+                        pair->side[1].endpoint.url);
             FUZZ_EXPECT(pair->side[0].endpoint.tls.mode <= CO_TLS_VERIFY && pair->side[1].endpoint.tls.mode <= CO_TLS_VERIFY);
             if (co_config_check_options(config, pair, options, sizeof options / sizeof options[0], &err) == 0)
                 FUZZ_EXPECT(co_option_find(&pair->options, "mode") != NULL);

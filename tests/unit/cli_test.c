@@ -162,10 +162,25 @@ static json_t *lag_document(void)
 {
     json_t *doc = json_object(), *pairs = json_array();
     struct co_lag_sample samples[] = {
-        {.state = CO_GATE_OPEN, .lag_ms = 12, .lag_at_least_ms = -1, .lag_bytes = 0, .lag_transactions = -1, .piled_up_bytes = -1},
-        {.state = CO_GATE_CLOSED, .lag_ms = 70500, .lag_at_least_ms = -1, .lag_bytes = -1, .lag_transactions = 3, .piled_up_bytes = 5,
+        {.state = CO_GATE_OPEN,
+         .lag_ms = 12,
+         .lag_at_least_ms = -1,
+         .lag_bytes = 0,
+         .lag_transactions = -1,
+         .piled_up_bytes = -1},
+        {.state = CO_GATE_CLOSED,
+         .lag_ms = 70500,
+         .lag_at_least_ms = -1,
+         .lag_bytes = -1,
+         .lag_transactions = 3,
+         .piled_up_bytes = 5,
          .primary = CO_SIDE_B},
-        {.state = CO_GATE_UNKNOWN, .lag_ms = -1, .lag_at_least_ms = -1, .lag_bytes = -1, .lag_transactions = -1, .piled_up_bytes = -1},
+        {.state = CO_GATE_UNKNOWN,
+         .lag_ms = -1,
+         .lag_at_least_ms = -1,
+         .lag_bytes = -1,
+         .lag_transactions = -1,
+         .piled_up_bytes = -1},
     };
     static const char *const names[] = {"orders", "sessions", "a\"b"};
     co_text_set_str(&samples[2].reason, "no | answer\nat all");
@@ -234,8 +249,8 @@ static void the_template_loads(void **state)
         {"host.data", CO_OPT_SIDE, CO_OPT_STRING, NULL, NULL, "Where."},
     };
     static const struct co_driver driver = {.name = "x", .options = options, .option_count = 3};
-    struct co_template values = {.migration = "shop", .pair = "orders", .engine = "x", .driver = &driver,
-                                 .url = {"x://u@a/d\"q", "x://b?\\=1"}};
+    struct co_template values = {
+        .migration = "shop", .pair = "orders", .engine = "x", .driver = &driver, .url = {"x://u@a/d\"q", "x://b?\\=1"}};
     CO_TEXT_AUTO text = CO_TEXT_INIT;
     struct co_config *config = NULL;
     struct co_error err = {0};
@@ -258,7 +273,8 @@ static void the_template_loads(void **state)
         size_t bytes = strcspn(at, "\n") + 1;
         const char *hash = memchr(at, '#', bytes);
         bool comment = hash && strspn(at, " ") == (size_t)(hash - at);
-        bool key = comment && memchr(hash, ':', bytes - (size_t)(hash - at)) && strncmp(hash, "# A ", 4) != 0 && strncmp(hash, "# Next", 6) != 0;
+        bool key = comment && memchr(hash, ':', bytes - (size_t)(hash - at)) && strncmp(hash, "# A ", 4) != 0 &&
+                   strncmp(hash, "# Next", 6) != 0;
         if (key && !strstr(hash, "a text") && strncmp(hash, "#   password_env", 16) != 0 && !strstr(hash, "password_env"))
             co_text_add(&bare, "%.*s%.*s", (int)(hash - at), at, (int)(bytes - (size_t)(hash - at) - 2), hash + 2);
         else if (!comment)

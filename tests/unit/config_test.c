@@ -43,43 +43,44 @@ static void refused(const char *text, const char *message)
     assert_null(config);
 }
 
-static const char example[] = "migration: shop\n"
-                              "journal: state/shop.journal\n"
-                              "pairs:\n"
-                              "  - name: orders\n"
-                              "    engine: postgresql            # comment\n"
-                              "    mode: physical\n"
-                              "    fence: soft\n"
-                              "    a: {url: \"postgresql://postgres@${CO_TEST_HOST}/postgres\", password_file: orders,"
-                              " tls: {mode: verify, ca: /etc/ssl/db-ca.pem}}\n"
-                              "    b:\n"
-                              "      url: \"postgresql://postgres@10.0.0.2/postgres\"\n"
-                              "      password_env: CO_TEST_SECRET\n"
-                              "      peer: {address: \"db2.internal:5432\"}\n"
-                              "      host:\n"
-                              "        run: [ssh, -o, BatchMode=yes, postgres@10.0.0.2]\n"
-                              "        data_directory: /var/lib/postgresql/15/main\n"
-                              "        start: [pg_ctlcluster, \"15\", main, start]\n"
-                              "    setup: {method: basebackup, replace_b: false}\n"
-                              "    replication: {user: replicator, password_file: /etc/changeover/replicator}\n"
-                              "    probe: {user: changeover_probe}\n"
-                              "    gate: {max_seconds: 0.5, max_bytes: 1MiB, stable_for: 1m, critical_seconds: 60}\n"
-                              "    drain: {timeout: 2s, on_timeout: refuse}\n"
-                              "    accept: [a_code, another1]\n"
-                              "  - name: sessions\n"
-                              "    engine: redis\n"
-                              "    a: {url: \"redis://10.0.0.1:6379\"}\n"
-                              "    b: {url: \"redis://localhost:6379\"}\n"
-                              "    accept:\n"
-                              "cutover:\n"
-                              "  open: after_switch\n"
-                              "  partial: yes\n"
-                              "  freeze: []\n"
-                              "  switch:\n"
-                              "    - {run: [/usr/local/bin/point-traffic-at, \"{side}\", \"$${HOME}\"], timeout: 90s, retries: 2}\n"
-                              "  confirm:\n"
-                              "    - http: {url: \"https://shop.example.com/healthz\", expect: 204, within: 5s}\n"
-                              "    - run: [true]\n";
+static const char example[] =
+    "migration: shop\n"
+    "journal: state/shop.journal\n"
+    "pairs:\n"
+    "  - name: orders\n"
+    "    engine: postgresql            # comment\n"
+    "    mode: physical\n"
+    "    fence: soft\n"
+    "    a: {url: \"postgresql://postgres@${CO_TEST_HOST}/postgres\", password_file: orders,"
+    " tls: {mode: verify, ca: /etc/ssl/db-ca.pem}}\n"
+    "    b:\n"
+    "      url: \"postgresql://postgres@10.0.0.2/postgres\"\n"
+    "      password_env: CO_TEST_SECRET\n"
+    "      peer: {address: \"db2.internal:5432\"}\n"
+    "      host:\n"
+    "        run: [ssh, -o, BatchMode=yes, postgres@10.0.0.2]\n"
+    "        data_directory: /var/lib/postgresql/15/main\n"
+    "        start: [pg_ctlcluster, \"15\", main, start]\n"
+    "    setup: {method: basebackup, replace_b: false}\n"
+    "    replication: {user: replicator, password_file: /etc/changeover/replicator}\n"
+    "    probe: {user: changeover_probe}\n"
+    "    gate: {max_seconds: 0.5, max_bytes: 1MiB, stable_for: 1m, critical_seconds: 60}\n"
+    "    drain: {timeout: 2s, on_timeout: refuse}\n"
+    "    accept: [a_code, another1]\n"
+    "  - name: sessions\n"
+    "    engine: redis\n"
+    "    a: {url: \"redis://10.0.0.1:6379\"}\n"
+    "    b: {url: \"redis://localhost:6379\"}\n"
+    "    accept:\n"
+    "cutover:\n"
+    "  open: after_switch\n"
+    "  partial: yes\n"
+    "  freeze: []\n"
+    "  switch:\n"
+    "    - {run: [/usr/local/bin/point-traffic-at, \"{side}\", \"$${HOME}\"], timeout: 90s, retries: 2}\n"
+    "  confirm:\n"
+    "    - http: {url: \"https://shop.example.com/healthz\", expect: 204, within: 5s}\n"
+    "    - run: [true]\n";
 
 static void the_example(void **state)
 {
@@ -185,10 +186,13 @@ static void refusals_say_where(void **state)
     refused("x: 1\n", "shop.yaml:1: x: unknown key, expected one of migration, journal, pairs, cutover");
     refused("pairs:\n  -\n" TWO "    drain: {on_timeout: stop}\n",
             "shop.yaml:5: pairs[0].drain.on_timeout: expected end or refuse, got \"stop\"");
-    refused("pairs:\n  -\n" TWO "    gate: {max_seconds: fast}\n", "shop.yaml:5: pairs[0].gate.max_seconds: expected a duration");
+    refused("pairs:\n  -\n" TWO "    gate: {max_seconds: fast}\n",
+            "shop.yaml:5: pairs[0].gate.max_seconds: expected a duration");
     refused("pairs:\n  -\n" TWO "    gate: {max_seconds: 0}\n", "more than 0");
-    refused("pairs:\n  -\n" TWO "    gate: {max_seconds: 5, critical_seconds: 1}\n", "shop.yaml:5: pairs[0]: gate.critical_seconds");
-    refused("pairs:\n  -\n" TWO "    gate: 5\n", "shop.yaml:5: pairs[0].gate: expected a section with keys, got a single value");
+    refused("pairs:\n  -\n" TWO "    gate: {max_seconds: 5, critical_seconds: 1}\n",
+            "shop.yaml:5: pairs[0]: gate.critical_seconds");
+    refused("pairs:\n  -\n" TWO "    gate: 5\n",
+            "shop.yaml:5: pairs[0].gate: expected a section with keys, got a single value");
     refused("pairs:\n  -\n" TWO "    name: 'a b'\n", "shop.yaml:5: pairs[0].name: expected a name");
     refused("pairs:\n  -\n" TWO "    accept: [Bad-Code]\n", "shop.yaml:5: pairs[0].accept: expected codes");
     refused("pairs:\n  -\n" TWO "    replication: {password_file: x}\n",
@@ -200,8 +204,9 @@ static void refusals_say_where(void **state)
     refused("pairs:\n  - a: {url: 'redis://a', tls: off}\n    b: {url: 'redis://b'}\n", "pairs[0].a.tls: expected a section");
     refused("pairs:\n  - a: {url: 'redis://a', password_file: x, password_env: Y}\n    b: {url: 'redis://b'}\n",
             "expected one source of the password");
-    refused("pairs:\n  - {name: x, a: {url: 'r://a'}, b: {url: 'r://b'}}\n  - {name: x, a: {url: 'r://c'}, b: {url: 'r://d'}}\n",
-            "shop.yaml:3: pairs[1]: a pair named x is already in line 2");
+    refused(
+        "pairs:\n  - {name: x, a: {url: 'r://a'}, b: {url: 'r://b'}}\n  - {name: x, a: {url: 'r://c'}, b: {url: 'r://d'}}\n",
+        "shop.yaml:3: pairs[1]: a pair named x is already in line 2");
 }
 
 static void refusals_of_hooks_and_yaml(void **state)
@@ -401,7 +406,8 @@ static void the_hash_binds_servers_pairs_and_modes(void **state)
         "# comment\npairs:\n  -\n" TWO "    fence: soft\n    mode: x\n",
         "pairs:\n  -\n" TWO "    fence: soft\n    mode: x\n    setup: {method: dump}\n    gate: {max_seconds: 7}\n"
         "cutover: {max_write_pause: 1s, switch: [{run: [x]}]}\n",
-        "pairs:\n  - a: {url: 'redis://u:${CO_TEST_SECRET}@a'}\n    b: {url: 'redis://b', password_env: X}\n    mode: x\n    fence: soft\n",
+        "pairs:\n  - a: {url: 'redis://u:${CO_TEST_SECRET}@a'}\n    b: {url: 'redis://b', password_env: X}\n    mode: x\n    "
+        "fence: soft\n",
     };
     static const char *const changed[] = {
         "migration: other\npairs:\n  -\n" TWO "    mode: x\n    fence: soft\n",

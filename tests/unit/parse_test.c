@@ -14,8 +14,9 @@ static void integers(void **state)
     assert_true(value == INT64_MIN);
     assert_int_equal(co_parse_int("9223372036854775807", INT64_MIN, INT64_MAX, &value, &err), 0);
     assert_true(value == INT64_MAX);
-    const char *const bad[] = {"", "-", "+1", " 1", "1 ", "0x10", "1.0", "9223372036854775808", "-9223372036854775809",
-                               "99999999999999999999999", "ten"};
+    const char *const bad[] = {
+        "",   "-", "+1", " 1", "1 ", "0x10", "1.0", "9223372036854775808", "-9223372036854775809", "99999999999999999999999",
+        "ten"};
     value = 42;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         assert_int_equal(co_parse_int(bad[i], INT64_MIN, INT64_MAX, &value, &err), CO_E_CONFIG);
@@ -32,17 +33,16 @@ static void durations(void **state)
     static const struct {
         const char *text;
         int64_t ms;
-    } good[] = {{"500ms", 500}, {"10s", 10000}, {"2m", 120000},   {"1h", 3600000},  {"1.5s", 1500},
-                {"7", 7000},    {"0", 0},       {"0.25", 250},    {"1d", 86400000}, {"0.001s", 1},
-                {"1 s", 1000},  {"0.5m", 30000}};
+    } good[] = {{"500ms", 500}, {"10s", 10000}, {"2m", 120000},   {"1h", 3600000}, {"1.5s", 1500}, {"7", 7000},
+                {"0", 0},       {"0.25", 250},  {"1d", 86400000}, {"0.001s", 1},   {"1 s", 1000},  {"0.5m", 30000}};
     struct co_error err;
     int64_t value = -7;
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         assert_int_equal(co_parse_duration_ms(good[i].text, &value, &err), 0);
         assert_int_equal(value, good[i].ms);
     }
-    const char *const bad[] = {"", "s", "-1s", "1.5", "1.s", ".5s", "1sec", "1m30s", "1.0001s", "0.5ms", "1e3", "9223372036854775807h",
-                               "1  s", "nan"};
+    const char *const bad[] = {
+        "", "s", "-1s", "1.5", "1.s", ".5s", "1sec", "1m30s", "1.0001s", "0.5ms", "1e3", "9223372036854775807h", "1  s", "nan"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         if (strcmp(bad[i], "1.5") == 0)
             continue; /* seconds: fine */

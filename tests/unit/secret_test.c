@@ -103,13 +103,13 @@ static void masks_every_form(void **state)
     (void)state;
     co_mask_add("p@ss'w/o\"r\\d");
     static const char *const forms[] = {
-        "p@ss'w/o\"r\\d",             /* plain */
-        "p%40ss%27w%2Fo%22r%5Cd",     /* URL, upper case */
-        "p%40ss%27w%2fo%22r%5cd",     /* URL, lower case */
-        "p@ss'\\''w/o\"r\\d",         /* shell */
-        "p@ss''w/o\"r\\d",            /* SQL */
-        "p@ss\\'w/o\"r\\\\d",         /* SQL with backslashes, libpq */
-        "p@ss'w/o\\\"r\\\\d",         /* JSON */
+        "p@ss'w/o\"r\\d",         /* plain */
+        "p%40ss%27w%2Fo%22r%5Cd", /* URL, upper case */
+        "p%40ss%27w%2fo%22r%5cd", /* URL, lower case */
+        "p@ss'\\''w/o\"r\\d",     /* shell */
+        "p@ss''w/o\"r\\d",        /* SQL */
+        "p@ss\\'w/o\"r\\\\d",     /* SQL with backslashes, libpq */
+        "p@ss'w/o\\\"r\\\\d",     /* JSON */
     };
     for (size_t i = 0; i < sizeof forms / sizeof forms[0]; i++) {
         CO_TEXT_AUTO text = CO_TEXT_INIT;

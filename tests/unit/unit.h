@@ -58,15 +58,15 @@ static UNIT_UNUSED const char *unit_file(const char *folder, const char *name, c
     return path;
 }
 
-#define assert_contains(text, part) \
-    do { \
-        if (!strstr((text), (part))) \
-            fail_msg("\"%s\" does not contain \"%s\"", (text), (part)); \
+#define assert_contains(text, part)                                                                                            \
+    do {                                                                                                                       \
+        if (!strstr((text), (part)))                                                                                           \
+            fail_msg("\"%s\" does not contain \"%s\"", (text), (part));                                                        \
     } while (0)
-#define assert_lacks(text, part) \
-    do { \
-        if (strstr((text), (part))) \
-            fail_msg("\"%s\" contains \"%s\"", (text), (part)); \
+#define assert_lacks(text, part)                                                                                               \
+    do {                                                                                                                       \
+        if (strstr((text), (part)))                                                                                            \
+            fail_msg("\"%s\" contains \"%s\"", (text), (part));                                                                \
     } while (0)
 
 #endif

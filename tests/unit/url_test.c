@@ -31,7 +31,8 @@ static void good_urls(void **state)
         {"postgresql://user@/db?host=/run/pg&port=5544", NULL, "postgresql", "user", NULL, "/run/pg", 5544, "db"},
         {"postgresql://user@%2Frun%2Fpg/db", NULL, "postgresql", "user", NULL, "/run/pg", 0, "db"},
         {"postgresql:///db", NULL, "postgresql", NULL, NULL, NULL, 0, "db"},
-        {"mysql://root@localhost/?socket=/run/mysqld/mysqld.sock", NULL, "mysql", "root", NULL, "/run/mysqld/mysqld.sock", 0, NULL},
+        {"mysql://root@localhost/?socket=/run/mysqld/mysqld.sock", NULL, "mysql", "root", NULL, "/run/mysqld/mysqld.sock", 0,
+         NULL},
         {"redis://10.0.0.1:6379", NULL, "redis", NULL, NULL, "10.0.0.1", 6379, NULL},
         {"redis://:secretly@h:6379/2", "redis://@h:6379/2", "redis", NULL, "secretly", "h", 6379, "2"},
         {"rediss://acl@h", NULL, "rediss", "acl", NULL, "h", 0, NULL},
@@ -129,10 +130,11 @@ static void passwords_are_masked_from_then_on(void **state)
 static void what_is_local(void **state)
 {
     (void)state;
-    static const char *const local[] = {"/run/pg", "localhost", "LOCALHOST", "127.0.0.1", "127.9.8.7", "::1", "@abstract",
-                                        "127.0.0.1:1,localhost:2", "[::1]:1,[::1]:2"};
-    static const char *const remote[] = {"10.0.0.1", "127.example.com", "localhost.example.com", "::2", "db", "localhost,db",
-                                         "0.0.0.0"};
+    static const char *const local[] = {"/run/pg",        "localhost", "LOCALHOST", "127.0.0.1",
+                                        "127.9.8.7",      "::1",       "@abstract", "127.0.0.1:1,localhost:2",
+                                        "[::1]:1,[::1]:2"};
+    static const char *const remote[] = {"10.0.0.1",     "127.example.com", "localhost.example.com", "::2", "db",
+                                         "localhost,db", "0.0.0.0"};
     for (size_t i = 0; i < sizeof local / sizeof local[0]; i++)
         if (!co_url_is_local(local[i]))
             fail_msg("%s", local[i]);
@@ -145,10 +147,12 @@ static void what_is_local(void **state)
 static void passwords_in_arguments_are_seen(void **state)
 {
     (void)state;
-    static const char *const with[] = {"postgresql://u:p@h/d", "redis://:p@h", "pg://u@h/d?password=x", "pg://h/d?a=b&auth_token=x",
-                                       "--a=postgresql://u:p@h", "pg://u:p/q@h", "unix://u:p@/sock"};
-    static const char *const without[] = {"postgresql://u@h/d", "redis://h:6379", "pg://u@h:5432/d?x=y", "http://[::1]:80/",
-                                          "a:b@c", "pg://u:@h", "pg://h/d?password="};
+    static const char *const with[] = {"postgresql://u:p@h/d",      "redis://:p@h",           "pg://u@h/d?password=x",
+                                       "pg://h/d?a=b&auth_token=x", "--a=postgresql://u:p@h", "pg://u:p/q@h",
+                                       "unix://u:p@/sock"};
+    static const char *const without[] = {"postgresql://u@h/d", "redis://h:6379", "pg://u@h:5432/d?x=y",
+                                          "http://[::1]:80/",   "a:b@c",          "pg://u:@h",
+                                          "pg://h/d?password="};
     for (size_t i = 0; i < sizeof with / sizeof with[0]; i++)
         if (!co_url_holds_password(with[i]))
             fail_msg("%s", with[i]);
