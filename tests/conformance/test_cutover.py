@@ -8,6 +8,9 @@ from sandbox import wait_for
 from sandbox.scenario import now_ns
 
 
+CANT_VOTE = ("fake-novote",)
+
+
 def there_and_back(scene, rounds, writers=8):
     for _ in range(rounds):
         for kind in ("cutover", "rollback"):
@@ -44,7 +47,7 @@ def test_an_undone_run_leaves_the_settings_as_before(ready):
     assert result.json["outcome"] == "undone" and result.json["primary"] == "a"
     assert ready.check(load, "a", committed=False) == "a"
     wait_for(lambda: (ready.a.settings(), ready.b.settings()) == before, 10, "settings as before")
-    ready.must("lag", "--wait=60s", timeout_s=90)
+    ready.caught_up("60s")
     assert ready.run("cutover").code == 0  # and the next run isn't hindered
 
 
@@ -79,6 +82,8 @@ def test_killed_at_a_point_it_ends_with_one_open_side_and_no_loss(ready, point, 
         at = load.count()
         wait_for(lambda: load.count() > at + 20, 20, "writes go on")
     after_commit = point in ("journal.commit:after", "open:begin", "open:end", "reverse:begin")
+    if ready.engine in CANT_VOTE:  # its promotion, before the record, is the decision
+        after_commit = after_commit or point == "journal.commit:before"
     assert side == ("b" if after_commit else "a")
     ready.check(load, "a")
 
@@ -91,7 +96,8 @@ def test_servers_that_restart_while_fenced_and_closed_stay_so(ready, point, open
         ready.tool.wait_quiet()
         for server in (ready.a, ready.b):
             server.crash_and_restart()
-        assert not ready.a.is_open() and not ready.b.is_open()
+        assert not ready.a.is_open()
+        assert not ready.b.is_open() or (ready.engine in CANT_VOTE and opens == "b")
         assert ready.settle("a") == opens
     ready.check(load, "a")
 

@@ -21,7 +21,7 @@ def test_setup_twice_is_harmless(ready):
 def test_setup_under_load_loses_nothing(scene):
     with scene.load(writers=4, follow=False) as load:
         scene.set_up()
-    scene.must("lag", "--wait=30s")
+    scene.caught_up("30s")
     load.check_not_lost(scene.a)
     wait_for(lambda: not load.check_not_lost(scene.b), 20, "the follower has everything")
 
@@ -55,7 +55,7 @@ def test_more_lag_than_the_limit_closes_the_gate(ready):
     assert ready.tool("cutover", "--yes").code == 1
     assert ready.a.is_open()
     ready.b.set_apply_delay(0)
-    ready.must("lag", "--wait=30s")
+    ready.caught_up("30s")
 
 
 def not_zero(result, pair, gate):
@@ -71,7 +71,7 @@ def test_a_cut_link_is_not_lag_0(ready):
     refused = ready.tool("cutover", "--yes")
     assert refused.code in (1, 2, 3) and ready.a.is_open()
     ready.b.cut_link(False)
-    ready.must("lag", "--wait=40s")
+    ready.caught_up("40s")
 
 
 @pytest.mark.engines("fake", "postgresql", "mariadb", "mysql")
@@ -79,7 +79,7 @@ def test_paused_apply_is_not_lag_0(ready):
     ready.b.pause_apply(True)
     not_zero(*wait_for(lambda: (lambda r: r if r[0].code > 1 else None)(lag(ready)), 20, "the pause is seen"))
     ready.b.pause_apply(False)
-    ready.must("lag", "--wait=30s")
+    ready.caught_up("30s")
 
 
 @pytest.mark.parametrize("side", ["a", "b"])
@@ -91,7 +91,7 @@ def test_a_frozen_server_is_not_lag_0(ready, side):
     finally:
         server.thaw()
     not_zero(result, pair, gate)
-    ready.must("lag", "--wait=40s")
+    ready.caught_up("40s")
 
 
 @pytest.mark.parametrize("side", ["a", "b"])
@@ -101,7 +101,7 @@ def test_a_killed_server_is_not_lag_0(ready, side):
     result, pair, gate = lag(ready)
     not_zero(result, pair, gate)
     server.start()
-    ready.must("lag", "--wait=40s")
+    ready.caught_up("40s")
 
 
 def test_a_primary_of_its_own_on_b_is_refused_before_anything_is_changed(scene):

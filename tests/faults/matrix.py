@@ -149,7 +149,13 @@ def run_case(scene, case):
         if case.where == "server":
             wait_for(lambda: child.poll() is not None or scene.at_phase(case.point, runs), 40, f"phase {case.point}")
             repair = disturb(scene, case, source)
-        elif case.action == "stop":
+            # the trouble lasts until the tool has ended, at most for six seconds
+            try:
+                wait_for(lambda: child.poll() is not None, 6, "the tool ends")
+            except TimeoutError:
+                repair()
+                repair = lambda: None
+        if case.action == "stop":
             wait_for(lambda: child.poll() is not None or (process.stat_of(child.pid) or "T")[0] == "T", 40, "the tool stops")
             if child.poll() is None:
                 end_stopped_tool(scene, child)

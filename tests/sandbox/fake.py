@@ -29,10 +29,10 @@ class Connection:
             self.close()
             raise
 
-    def ask(self, verb, **values):
+    def ask(self, command, **values):
         self.number += 1
         values["id"] = self.number
-        line = verb + "".join(f" {key}={urllib.parse.quote(str(value), safe=SAFE)}"
+        line = command + "".join(f" {key}={urllib.parse.quote(str(value), safe=SAFE)}"
                               for key, value in values.items() if value is not None)
         self.socket.sendall(line.encode() + b"\n")
         while True:
@@ -164,11 +164,11 @@ class Fake(Server):
 
         time.sleep(seconds)  # how long the transaction lasts: the case itself, not a wait for something
 
-    def control(self, verb, **values):
+    def control(self, command, **values):
         """One command as `control`, or a look as `tool`."""
         connection = Connection(self.port, "control", timeout_s=5.0)
         try:
-            return connection.ask(verb, **values)
+            return connection.ask(command, **values)
         finally:
             connection.close()
 
