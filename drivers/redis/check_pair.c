@@ -15,18 +15,21 @@ static const char *product(const struct rd_facts *side)
     return side->state.version.flavour == RD_VALKEY ? "Valkey" : "Redis";
 }
 
-static void check_versions(struct co_call *call, const struct rd_facts *a, const struct rd_facts *b)
+static void check_versions(struct co_call *call, enum co_check_stage stage, const struct rd_facts *a, const struct rd_facts *b)
 {
     const struct rd_version *from = &a->state.version, *to = &b->state.version;
+    /* A rollback to the older side: it follows already, by the stream of commands, and needs no data file. */
+    bool follows = stage == CO_CHECK_CUTOVER && b->state.link_up && strcmp(a->state.replid, b->state.replid) == 0;
+    enum co_severity severity = follows ? CO_WARNING : CO_ERROR;
 
     if (strcmp(a->state.run_id, b->state.run_id) == 0)
         rd_find(call, CO_ERROR, NULL, "same_server", "Correct the urls.", "a and b lead to the same server process");
     if (!rd_version_can_load(from, to))
-        rd_find(call, CO_ERROR, NULL, "rdb_version", "Use a target of the same kind and the same or a later version.",
+        rd_find(call, severity, NULL, "rdb_version", "Use a target of the same kind and the same or a later version.",
                 "%s %d.%d writes data files of version %d, which %s %d.%d can't load", product(a), from->major, from->minor, from->rdb,
                 product(b), to->major, to->minor);
     else if (to->compatible < from->compatible)
-        rd_find(call, CO_ERROR, NULL, "version_older", "Use a target of the same or a later version.",
+        rd_find(call, severity, NULL, "version_older", "Use a target of the same or a later version.",
                 "%s %d.%d is older than the source's %s %d.%d: it may not know commands that are replicated to it", product(b), to->major,
                 to->minor, product(a), from->major, from->minor);
     else if (!rd_version_can_load(to, from) || to->compatible > from->compatible)
@@ -262,7 +265,7 @@ static void check_replicas(struct co_call *call, const struct rd_facts *a, const
 
 void rd_check_pair(struct co_call *call, enum co_check_stage stage, const struct rd_facts *source, const struct rd_facts *target)
 {
-    check_versions(call, source, target);
+    check_versions(call, stage, source, target);
     check_clocks(call, source, target);
     check_modules(call, source, target);
     check_users(call, source, target);
