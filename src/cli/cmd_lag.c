@@ -321,7 +321,7 @@ static int history(struct co_cli *cli, int64_t since_ms)
     if (code != 0)
         return code;
     if (co_journal_open(cli->config->journal, cli->config->migration, CO_JOURNAL_READ, &journal, &err) != 0)
-        return co_cli_error(cli, &err);
+        return co_cli_journal_error(cli, &err);
     json_t *samples = json_array();
     int rc = 0;
     for (size_t i = 0; rc == 0 && (i < cli->pair_count || i == 0); i++)

@@ -37,7 +37,7 @@ int co_cmd_report(struct co_cli *cli)
         return code;
     cli->json = format == CO_REPORT_JSON;
     if (co_journal_open(cli->config->journal, cli->config->migration, CO_JOURNAL_READ, &journal, &err) != 0)
-        return co_cli_error(cli, &err);
+        return co_cli_journal_error(cli, &err);
     cli->plain.max = (size_t)256 << 20;
     code = show(cli, journal, format);
     co_journal_close(journal);

@@ -65,6 +65,7 @@ enum co_cli_journal { CO_CLI_NO_JOURNAL, CO_CLI_LOOK_JOURNAL /* if it can be had
 /* Config, secrets, drivers, journal. 0, or the exit code after the error was reported. */
 int co_cli_open(struct co_cli *cli, enum co_cli_journal journal);
 int co_cli_load_config(struct co_cli *cli); /* the config alone */
+int co_cli_journal_error(struct co_cli *cli, const struct co_error *err); /* reports it; the exit code */
 void co_cli_close(struct co_cli *cli);
 /* A duration given to an option; `missing` when it has none. 0 or 64. */
 int co_cli_duration(struct co_cli *cli, enum co_option_id option, int64_t missing, int64_t *ret_ms);

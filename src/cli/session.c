@@ -18,13 +18,22 @@ int co_cli_load_config(struct co_cli *cli)
     return 0;
 }
 
+/* A local file, not a server: what would be "unknown" there is a refusal here. */
+int co_cli_journal_error(struct co_cli *cli, const struct co_error *err)
+{
+    int exit_code = co_cli_error(cli, err);
+    if (err->code == CO_E_MISMATCH)
+        return CO_EXIT_CONFIG; /* the journal of another migration */
+    return exit_code == CO_EXIT_UNKNOWN ? CO_EXIT_NO : exit_code;
+}
+
 static int open_journal(struct co_cli *cli, enum co_cli_journal journal)
 {
     struct co_error err = {0};
     if (journal == CO_CLI_NO_JOURNAL)
         return 0;
     if (journal == CO_CLI_WRITE_JOURNAL)
-        return co_session_use_journal(&cli->session, CO_JOURNAL_WRITE, &err) == 0 ? 0 : co_cli_error(cli, &err);
+        return co_session_use_journal(&cli->session, CO_JOURNAL_WRITE, &err) == 0 ? 0 : co_cli_journal_error(cli, &err);
     /* Looking works without one: monitoring has no rights to it, and before the first run there is none. */
     if (access(cli->config->journal, R_OK) != 0)
         return 0;

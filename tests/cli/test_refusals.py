@@ -1,0 +1,147 @@
+"""What bad circumstances get: a clear error, the right exit code, nothing changed."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+
+from sandbox.tool import program
+from sandbox.wait import wait_for
+
+
+def refused(result, code, *words):
+    assert result.code == code, result
+    document = result.json
+    assert document["exit_code"] == code
+    said = " ".join(error["message"] + " " + (error["hint"] or "") for error in document["errors"])
+    for word in words:
+        assert word in said, f"{word!r} isn't said in {said!r}"
+    return document
+
+
+def before_and_after(fakes):
+    return fakes.a.settings(), fakes.b.settings()
+
+
+def test_a_journal_that_is_no_database(fakes):
+    fakes.tool("setup")
+    seen = before_and_after(fakes)
+    for name in ("-wal", "-shm"):
+        fakes.tool.journal.with_name(fakes.tool.journal.name + name).unlink(missing_ok=True)
+    fakes.tool.journal.write_bytes(b"this is no database, and it is longer than a header would be " * 20)
+    refused(fakes.tool("cutover", "--yes", json=True), 1, str(fakes.tool.journal))
+    assert before_and_after(fakes) == seen
+
+
+def test_a_journal_of_another_migration(fakes):
+    fakes.tool("setup")
+    text = fakes.tool.config_path.read_text()
+    fakes.tool.write_config(text.replace('"migration": "test"', '"migration": "other"'))
+    refused(fakes.tool("cutover", "--yes", json=True), 65, "other")
+
+
+def test_a_journal_where_none_can_be(fakes):
+    text = fakes.tool.config_path.read_text()
+    fakes.tool.write_config(text.replace(str(fakes.tool.journal), "/proc/nowhere/m.journal"))
+    result = fakes.tool("setup", json=True)
+    assert result.code == 1, result
+    assert "/proc/nowhere" in result.json["errors"][0]["message"]
+    assert fakes.tool("lag").code == 2  # looking needs none
+    assert fakes.tool("status").code in (0, 2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv to be another user")
+def test_a_journal_that_may_only_be_read(fakes):
+    fakes.tool("setup")
+    fakes.box.folder.chmod(0o755)
+    fakes.tool.journal.chmod(0o644)
+    fakes.tool.config_path.chmod(0o644)
+
+    def as_nobody(*arguments):
+        argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(program()), "-c", str(fakes.tool.config_path), *arguments]
+        return subprocess.run(argv, env=fakes.tool.environment(), capture_output=True, text=True, check=False, timeout=60)
+
+    for command in ("lag", "status", "check"):
+        done = as_nobody(command)
+        assert done.returncode == 0, done
+    done = as_nobody("cutover", "--yes")
+    assert done.returncode == 1 and str(fakes.tool.journal) in done.stderr, done
+    assert fakes.open_side() == "a"
+
+
+def test_a_second_run_at_the_same_time_is_75_and_says_who(fakes):
+    tool = fakes.tool
+    tool("setup")
+    child = tool.spawn("cutover", "--yes", fault="gate:begin=delay:8000")
+    wait_for(lambda: fakes.a.settings()["token"], 20, "the first run holds its marker")
+    for command in (("cutover", "--yes"), ("setup",), ("detach",), ("resume",)):
+        document = refused(tool(*command, json=True), 75)
+        assert str(child.pid) in document["errors"][0]["message"] + document["errors"][0]["hint"], document
+    assert tool("status").code in (0, 1) and tool("lag").code in (0, 1)
+    child.send_signal(signal.SIGTERM)
+    assert tool.finish(child).code in (130, 4)
+    assert fakes.open_side() == "a"
+
+
+def test_an_operator_on_another_machine_is_75(fakes):
+    tool = fakes.tool
+    tool("setup")
+    other = fakes.box.tool([fakes.pair], name="other")
+    child = tool.spawn("cutover", "--yes", fault="gate:begin=delay:8000")
+    wait_for(lambda: fakes.a.settings()["token"], 20, "the first run holds its marker")
+    result = other("cutover", "--yes", json=True)
+    assert result.code in (75, 2), result
+    if result.code == 75:
+        assert os.uname().nodename in str(result.json["errors"]), result
+    child.send_signal(signal.SIGTERM)
+    tool.finish(child)
+    assert fakes.open_side() == "a"
+
+
+def test_a_name_that_leads_to_another_server_is_not_followed(fakes):
+    tool = fakes.tool
+    tool("setup")
+    document = tool.document()
+    sides = document["pairs"][0]
+    sides["a"], sides["b"] = sides["b"], sides["a"]
+    tool.write_config(json.dumps(document))
+    seen = before_and_after(fakes)
+    result = tool("lag", json=True)
+    assert result.code == 3 and result.json["gate"] == "unknown", result
+    result = tool("cutover", "--yes", json=True)
+    assert result.code in (1, 3), result
+    assert before_and_after(fakes) == seen
+
+
+def test_a_cutover_before_setup_is_refused(fakes):
+    result = fakes.tool("cutover", "--yes", json=True)
+    assert result.code in (1, 2), result
+    assert result.json["outcome"] == "refused" and result.json["primary"] == "a", result
+    assert fakes.a.settings()["token"] == ""
+
+
+def test_a_gate_that_stays_closed_refuses(fakes):
+    tool = fakes.tool
+    tool("setup")
+    fakes.b.pause_apply(True)
+    client = fakes.a.client("ordinary")
+    client.write("late")
+    client.close()
+    result = tool("cutover", "--yes", "--when-ready=500ms", json=True)
+    assert result.code in (1, 2), result
+    assert result.json["outcome"] == "refused", result
+    assert fakes.open_side() == "a"
+
+
+def test_sigterm_before_the_fence_changes_nothing(fakes):
+    tool = fakes.tool
+    tool("setup")
+    seen = before_and_after(fakes)
+    child = tool.spawn("cutover", "--yes", "--when-ready=30s", json=True, fault="gate:begin=delay:1500")
+    wait_for(lambda: fakes.a.settings()["token"], 20, "the run holds its marker")
+    child.send_signal(signal.SIGINT)
+    result = tool.finish(child)
+    assert result.code == 130 and result.json["outcome"] == "refused", result
+    assert before_and_after(fakes) == seen
