@@ -80,7 +80,7 @@ int co_journal_begin(struct co_journal *journal, const struct co_run_row *row, s
 /* The run that isn't ended. CO_E_STATE: there is none. */
 int co_journal_unfinished(struct co_journal *journal, struct co_run_row *ret, struct co_error *err);
 int co_journal_run(struct co_journal *journal, const char *run_or_null_for_last, struct co_run_row *ret, struct co_error *err);
-/* The last run that ended done, of kind cutover or rollback: says which side is the primary now. */
+/* The last run that ended done, of kind cutover, rollback or rollback_lost: says which side is the primary now. */
 int co_journal_last_done(struct co_journal *journal, struct co_run_row *ret, struct co_error *err);
 /* Takes a run over: epoch from -> from + 1. CO_E_CONFLICT when it isn't at `from` any more. Durable. */
 int co_journal_take(struct co_journal *journal, const char *run, int64_t from, const char *actor, int64_t pid,

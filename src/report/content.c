@@ -70,7 +70,7 @@ static void say_summary(struct co_layout *layout, const json_t *document)
     co_text_add(&who, "%s on %s (process %s, boot %s)", S(run, "operator"), S(run, "host"), number(run, "pid", pid),
                 S(run, "boot_id"));
     co_text_add(&direction, "from %s to %s", S(run, "source"), S(run, "target"));
-    bool moves = strcmp(S(run, "kind"), "cutover") == 0 || strcmp(S(run, "kind"), "rollback") == 0;
+    bool moves = co_report_moves(run);
     co_layout_table(layout, 2);
     ROW(layout, "run", S(run, "id"));
     ROW(layout, "outcome", S(document, "outcome"));
@@ -291,10 +291,10 @@ static void say_intents(struct co_layout *layout, const json_t *document)
             continue;
         if (said++ == 0) {
             co_layout_heading(layout, "What was intended, as recorded before the first change");
-            co_layout_table(layout, 4);
-            ROW(layout, "pair", "side", "phase", "step");
+            co_layout_table(layout, 3);
+            ROW(layout, "pair", "side", "step");
         }
-        ROW(layout, S(step, "pair"), S(step, "side"), S(step, "phase"), S(step, "step"));
+        ROW(layout, S(step, "pair"), S(step, "side"), S(step, "step"));
     }
     if (said)
         co_layout_table_end(layout);

@@ -18,13 +18,19 @@ static const char *outcome_of(const json_t *run)
     return json_is_null(json_object_get(run, "ended")) || !outcome[0] ? "unfinished" : outcome;
 }
 
+bool co_report_moves(const json_t *run)
+{
+    const char *kind = co_report_string(run, "kind");
+    return strcmp(kind, "cutover") == 0 || strncmp(kind, "rollback", 8) == 0 || strcmp(kind, "follow_up") == 0;
+}
+
 /* Which side takes writes after the run, where the record says so: null for a run that isn't finished. */
 static json_t *primary_of(const json_t *run)
 {
-    const char *outcome = outcome_of(run), *kind = co_report_string(run, "kind");
-    if (strcmp(kind, "cutover") != 0 && strcmp(kind, "rollback") != 0)
+    const char *outcome = outcome_of(run);
+    if (!co_report_moves(run))
         return json_null();
-    if (strcmp(outcome, "done") == 0)
+    if (strcmp(outcome, "done") == 0 || strcmp(co_report_string(run, "kind"), "follow_up") == 0)
         return json_string(co_report_string(run, "target"));
     if (strcmp(outcome, "undone") == 0 || strcmp(outcome, "refused") == 0)
         return json_string(co_report_string(run, "source"));
@@ -112,6 +118,10 @@ static const char *next_done(const json_t *run, const char *kind)
     if (strcmp(kind, "cutover") == 0)
         return "Keep the way back open while it may be needed (`changeover rollback --check`), then end the migration with "
                "`changeover detach`.";
+    if (strcmp(kind, "rollback_lost") == 0)
+        return "The old primary is back, without the other side. Set a new one up with `changeover setup` when there is one.";
+    if (strcmp(kind, "follow_up") == 0)
+        return "What was left of the last run is done. `changeover status` shows both sides.";
     if (strcmp(kind, "rollback") == 0)
         return "The old primary is back. Find out why it was needed before the next `changeover cutover`; `changeover status` "
                "shows whether the other side follows.";

@@ -7,6 +7,9 @@
 /* Adds "outcome", "primary", "write_pause", "changes" and "next" to the dump of a run. False: no memory. */
 bool co_report_derive(json_t *document);
 
+/* Is it a kind of run that moves the primary, or follows up one that did? */
+bool co_report_moves(const json_t *run);
+
 /* json_string_value of a member, "" where it is null or absent. */
 const char *co_report_string(const json_t *object, const char *name);
 

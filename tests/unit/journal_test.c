@@ -146,6 +146,18 @@ static void turning_back_ends_with_the_opening(void **state)
     assert_int_equal(co_journal_end(journal, "r2", 1, "done", 0, 44, 55, &err), 0);
     assert_int_equal(co_journal_last_done(journal, &row, &err), 0);
     assert_string_equal(row.id, "r2");
+    /* what moved the primary counts, what followed or set up does not */
+    static const struct {
+        const char *id, *kind, *last;
+    } later[] = {{"r3", "follow_up", "r2"}, {"r4", "setup", "r2"}, {"r5", "rollback_lost", "r5"}, {"r6", "rollback", "r6"}};
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
+        struct co_run_row run = make_run(later[i].id);
+        snprintf(run.kind, sizeof run.kind, "%s", later[i].kind);
+        assert_int_equal(co_journal_begin(journal, &run, NULL, &err), 0);
+        assert_int_equal(co_journal_end(journal, later[i].id, 1, "done", 0, -1, -1, &err), 0);
+        assert_int_equal(co_journal_last_done(journal, &row, &err), 0);
+        assert_string_equal(row.id, later[i].last);
+    }
     co_journal_close(journal);
 }
 
