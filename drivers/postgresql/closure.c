@@ -181,6 +181,27 @@ static enum co_result loaded_since(struct co_call *call, const char *moment, boo
     return result;
 }
 
+/* Whether pg_hba.conf lets our account into the clients' database again, which the closed one doesn't: a login without
+ * a password, ended when the server asks for one (that is after it looked into pg_hba.conf). Cheaper than a session. */
+static enum co_result let_in(struct co_call *call, bool *ret)
+{
+    struct pg_login login = {
+        .database = pg_url_database(call, call->side),
+        .user = call->conn->user,
+        .passfile = "/nonexistent", /* a file that is no plain one would be complained about */
+        .application_name = "changeover",
+        .address = call->conn->address,
+    };
+    PGconn *pg = NULL;
+    enum co_result result = pg_login(call, &login, &pg);
+    *ret = result == CO_DONE || call->err->code == CO_E_AUTH;
+    if (result == CO_DONE)
+        PQfinish(pg);
+    else if (*ret)
+        *ret = !pg_state_is(call->err, "28000"); /* else it is still the closed one, or never let us in */
+    return result == CO_DONE || call->err->code == CO_E_AUTH ? CO_DONE : result;
+}
+
 static enum co_result reload(struct co_call *call)
 {
     PG_RESULT rows = NULL;
@@ -325,11 +346,20 @@ static enum co_result open_apply(struct co_call *call)
         return result;
     PG_TEXT after = {0};
     pg_text_addf(&after, "; SELECT pg_catalog.pg_reload_conf(); %s", pg_fence_lift_sql);
+    int64_t begun_ns = call->host->now_ns(call->ctx);
     result = run_script(call,
                         "DO $co$ BEGIN IF pg_catalog.pg_is_in_recovery() THEN RAISE EXCEPTION USING ERRCODE = '" PG_STATE_REFUSE
                         "', MESSAGE = 'the server is still a standby'; END IF; END $co$; ",
                         "", pg_text_str(&script), pg_text_str(&after));
-    return result == CO_DONE ? reload(call) : result;
+    while (result == CO_DONE && call->host->now_ns(call->ctx) - begun_ns < 100 * PG_MS) {
+        bool in = false;
+        result = let_in(call, &in);
+        if (result == CO_DONE && in)
+            return CO_DONE;
+        if (result == CO_DONE && !pg_pause(call, call->conn, 1))
+            return pg_fail(call, CO_EFFECT_UNKNOWN, CO_E_INTERRUPTED, "", "interrupted while the server loads pg_hba.conf");
+    }
+    return result == CO_DONE ? reload(call) : result == CO_NO_EFFECT ? CO_EFFECT_UNKNOWN : result;
 }
 
 const struct co_step pg_step_open = {

@@ -218,6 +218,7 @@ enum co_result pg_login(struct co_call *call, const struct pg_login *login, PGco
     put(&words, "dbname", login->database);
     put(&words, "user", login->user);
     put(&words, "password", login->password);
+    put(&words, "passfile", login->passfile);
     put(&words, "application_name", login->application_name);
     put(&words, "client_encoding", "UTF8");
     put(&words, "target_session_attrs", "any");

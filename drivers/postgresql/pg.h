@@ -104,6 +104,7 @@ int64_t pg_number(const PGresult *result, int row, int column, int64_t otherwise
 
 struct pg_login {
     const char *database, *user, *password, *application_name;
+    const char *passfile; /* NULL: the account's own */
     const char *address; /* IP address to use instead of resolving, or NULL */
 };
 /* Opens a connection to call->side; native SQLSTATE in err->native when the server gave one. */

@@ -121,7 +121,11 @@ static enum co_result promote_revert(struct co_call *call)
         if (recovery)
             return pg_cancel_promotion(call);
     }
-    return pg_follow_again(call);
+    enum co_result result = pg_follow_again(call);
+    /* It was started since: whatever was asked for is forgotten. */
+    if (result == CO_DONE && call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, SENT_NOTE, NULL) < 0)
+        return pg_fail(call, CO_EFFECT_UNKNOWN, CO_E_IO, "", "the note of the promotion could not be removed");
+    return result;
 }
 
 const struct co_step pg_step_promote = {
