@@ -266,20 +266,21 @@ static enum co_result wait_piece(struct co_call *call, const char *position, dou
     return CO_DONE;
 }
 
-/* In pieces, since the server's wait goes on when its applier has stopped. */
+/* In pieces, since the server's wait goes on when its applier has stopped; and each well within the deadline: an answer that
+ * comes late costs the connection, and there may be no time for another. */
 enum co_result my_wait_applied(struct co_call *call, const char *position)
 {
     if (my_pos_kind(position) <= MY_POS_EMPTY)
         return my_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "",
                        "an empty position can't be waited for: it would be reached at once");
     for (;;) {
-        int64_t left_ms = (call->deadline_ns - call->host->now_ns(call->ctx)) / 1000000 - 20;
-        if (left_ms <= 0)
+        int64_t left_ms = (call->deadline_ns - call->host->now_ns(call->ctx)) / 1000000;
+        if (left_ms < 60)
             return my_fail(call, CO_NO_EFFECT, CO_E_TIMEOUT,
                            "Look at the lag: the follower applies slower than the source writes.",
                            "the follower didn't apply %s in time", position);
         int state = 0;
-        enum co_result r = wait_piece(call, position, (double)(left_ms < 500 ? left_ms : 500) / 1000, &state);
+        enum co_result r = wait_piece(call, position, (double)(left_ms < 1000 ? left_ms / 2 : 500) / 1000, &state);
         if (r != CO_DONE || state == 0)
             return r;
         if (state == -2)

@@ -1,5 +1,6 @@
 """Real MariaDB (and MySQL) servers: one data folder is made and copied."""
 import atexit
+import json
 import os
 import shutil
 import subprocess
@@ -107,20 +108,28 @@ class MariaDB(Server):
         super().__init__(box, name)
         self.child = None
         self.data = self.folder / "data"
-        shutil.copytree(template(), self.data, symlinks=True)
-        (self.folder / "my.cnf").write_text(
-            f"[mariadbd]\ndatadir={self.data}\nport={self.port}\nbind-address=127.0.0.1\nsocket={self.folder}/s\n"
-            f"pid-file={self.folder}/pid\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
-            "log-slave-updates=1\nbinlog-format=ROW\ngtid-strict-mode=1\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
-            "innodb-log-file-size=16M\nskip-name-resolve=0\nmax-connections=80\nslave-net-timeout=5\n"
-            "report-host=127.0.0.1\n")
+        shutil.copytree(self.template(), self.data, symlinks=True)
+        (self.folder / "my.cnf").write_text(self.configuration())
+
+    @classmethod
+    def template(cls):
+        return template()
+
+    def configuration(self):
+        return (f"[mariadbd]\ndatadir={self.data}\nport={self.port}\nbind-address=127.0.0.1\nsocket={self.folder}/s\n"
+                f"pid-file={self.folder}/pid\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
+                "log-slave-updates=1\nbinlog-format=ROW\ngtid-strict-mode=1\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
+                "innodb-log-file-size=16M\nskip-name-resolve=0\nmax-connections=80\nslave-net-timeout=5\n"
+                "report-host=127.0.0.1\n")
+
+    def argv(self):
+        return ["mariadbd", f"--defaults-file={self.folder}/my.cnf", *as_root()]
 
     def pid(self):
         return self.child.pid if self.child and self.child.poll() is None else None
 
     def start(self):
-        self.child = subprocess.Popen(["mariadbd", f"--defaults-file={self.folder}/my.cnf", *as_root()],
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.child = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.answers, 40, f"{self.name} answers", 0.1)
 
     def answers(self):
@@ -130,7 +139,7 @@ class MariaDB(Server):
             pymysql.connect(host="127.0.0.1", port=self.port, user="nobody", password="x", connect_timeout=2).close()
             return True
         except pymysql.err.OperationalError as error:
-            if error.args[0] in (1045, 1698, 4151, 1040):
+            if error.args[0] in (1045, 1130, 1698, 3118, 4151, 1040):
                 return True  # it answers, and refuses
             raise RuntimeError(str(error)) from error
 
@@ -177,16 +186,20 @@ class MariaDB(Server):
                     "error_count", "warning_count")
         found = {f"variable {name}": value for name, value in self.query("SHOW GLOBAL VARIABLES")
                  if not name.startswith(volatile)}
-        for row in self.query("SELECT CONCAT(User, '@', Host), Priv FROM mysql.global_priv"):
-            found[f"account {row[0]}"] = row[1]
+        found.update({f"account {name}": value for name, value in self.accounts().items()})
         for row in self.query("SELECT EVENT_SCHEMA, EVENT_NAME, STATUS FROM information_schema.EVENTS"):
             found[f"event {row[0]}.{row[1]}"] = row[2]
         return found
 
+    def accounts(self):
+        """What an account is; account_locked false is the same as none."""
+        return {row[0]: {key: value for key, value in json.loads(row[1]).items() if (key, value) != ("account_locked", False)}
+                for row in self.query("SELECT CONCAT(User, '@', Host), Priv FROM mysql.global_priv")}
+
     def set_apply_delay(self, ms):
-        self.query("STOP SLAVE SQL_THREAD")
-        self.query(f"CHANGE MASTER TO MASTER_DELAY = {max(1, ms // 1000)}")
-        self.query("START SLAVE SQL_THREAD")
+        self.query("STOP SLAVE")
+        self.query(f"CHANGE MASTER TO MASTER_DELAY = {max(1, ms // 1000) if ms else 0}")
+        self.query("START SLAVE")
 
     def cut_link(self, cut):
         self.query(f"{'STOP' if cut else 'START'} SLAVE IO_THREAD")
@@ -196,12 +209,97 @@ class MariaDB(Server):
 
 
 class MySQL(MariaDB):
+    """A real MySQL, from the folder that tools/make-mysql-server makes (CO_MYSQL_SERVER), or from the PATH."""
     engine = "mysql"
 
     @staticmethod
+    def program(name):
+        folder = os.environ.get("CO_MYSQL_SERVER")
+        return f"{folder}/bin/{name}" if folder else shutil.which(name)
+
+    @staticmethod
     def missing():
-        try:
-            told = subprocess.run(["mysqld", "--version"], capture_output=True, text=True, check=False).stdout
-        except FileNotFoundError:
-            return "mysql: no mysqld"
-        return "mysql: the mysqld here is MariaDB's" if "MariaDB" in told else "mysql: not tried here"
+        program = MySQL.program("mysqld")
+        if not program or not os.path.exists(program):
+            return "mysql: no mysqld (tools/make-mysql-server makes one; CO_MYSQL_SERVER names its folder)"
+        told = subprocess.run([program, "--no-defaults", "--version"], capture_output=True, text=True, check=False).stdout
+        return "mysql: the mysqld here is MariaDB's" if "MariaDB" in told else None
+
+    @staticmethod
+    def places():
+        folder = os.environ.get("CO_MYSQL_SERVER")
+        usr = f"{folder}/root/usr" if folder else "/usr"
+        return [f"--basedir={usr}", f"--lc-messages-dir={usr}/share/mysql", f"--character-sets-dir={usr}/share/mysql/charsets",
+                f"--plugin-dir={usr}/lib/mysql/plugin"]
+
+    @classmethod
+    def template(cls):
+        if "mysql" not in _templates:
+            folder = tempfile.mkdtemp(prefix="changeover-mysql-")
+            atexit.register(shutil.rmtree, folder, True)
+            subprocess.run([cls.program("mysqld"), "--no-defaults", *as_root(), "--initialize-insecure", *cls.places(),
+                            f"--datadir={folder}/data", "--innodb-redo-log-capacity=16M"], check=True, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for name in ("auto.cnf", "ib_logfile0"):  # a copy that keeps it would pass for the same server
+                if os.path.exists(f"{folder}/data/{name}"):
+                    os.unlink(f"{folder}/data/{name}")
+            _templates["mysql"] = f"{folder}/data"
+        return _templates["mysql"]
+
+    @staticmethod
+    def prepare_pair(pair, **options):
+        options.setdefault("setup", {"dump_program": [MySQL.program("mysqldump")], "load_program": [MySQL.program("mysql")]})
+        MariaDB.prepare_pair(pair, **options)
+
+    @staticmethod
+    def fill(pair):
+        for server in (pair.a, pair.b):
+            connection = pymysql.connect(unix_socket=f"{server.folder}/s", user="root", autocommit=True)
+            with connection.cursor() as cursor:
+                cursor.execute("SET sql_log_bin = 0")
+                cursor.execute(f"CREATE USER root@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
+                cursor.execute("GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION")
+                cursor.execute(f"CREATE USER {TOOL}@'%' IDENTIFIED BY '{PASSWORD}'")
+                cursor.execute(f"GRANT ALL ON *.* TO {TOOL}@'%' WITH GRANT OPTION")
+                cursor.execute(f"ALTER USER root@localhost IDENTIFIED BY '{PASSWORD}'")
+            connection.close()
+        connection = pair.a.connect("root")
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE DATABASE app")
+            cursor.execute(f"CREATE USER app@'%' IDENTIFIED BY '{PASSWORD}'")
+            cursor.execute("GRANT ALL ON app.* TO app@'%'")
+            cursor.execute("CREATE TABLE app.ledger (k varchar(100) PRIMARY KEY) ENGINE=InnoDB")
+            cursor.executemany("INSERT INTO app.ledger VALUES (%s)", [(f"before-{n}",) for n in range(200)])
+        connection.close()
+
+    def configuration(self):
+        return (f"[mysqld]\ndatadir={self.data}\nport={self.port}\nbind-address=127.0.0.1\nsocket={self.folder}/s\nmysqlx=OFF\n"
+                f"pid-file={self.folder}/pid\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
+                "gtid-mode=ON\nenforce-gtid-consistency=ON\nlog-replica-updates=ON\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
+                "innodb-redo-log-capacity=16M\nsecure-file-priv=NULL\nskip-name-resolve=0\nmax-connections=80\nreplica-net-timeout=5\n"
+                "report-host=127.0.0.1\n")
+
+    def argv(self):
+        return [self.program("mysqld"), f"--defaults-file={self.folder}/my.cnf", *as_root(), *self.places()]
+
+    def connect(self, user="root", database=None, timeout_s=5.0):
+        import ssl  # the server's own certificate; without TLS the password would need another library
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database, ssl=context,
+                               autocommit=True, connect_timeout=timeout_s, read_timeout=timeout_s, write_timeout=timeout_s)
+
+    def accounts(self):
+        return {row[0]: row[1:] for row in self.query(
+            "SELECT CONCAT(User, '@', Host), account_locked, plugin, authentication_string, Super_priv FROM mysql.user")}
+
+    def set_apply_delay(self, ms):
+        self.query("STOP REPLICA SQL_THREAD")
+        self.query(f"CHANGE REPLICATION SOURCE TO SOURCE_DELAY = {max(1, ms // 1000) if ms else 0}")
+        self.query("START REPLICA SQL_THREAD")
+
+    def cut_link(self, cut):
+        self.query(f"{'STOP' if cut else 'START'} REPLICA IO_THREAD")
+
+    def pause_apply(self, paused):
+        self.query(f"{'STOP' if paused else 'START'} REPLICA SQL_THREAD")
