@@ -35,7 +35,7 @@ enum co_result pg_machine(struct co_call *call, enum co_side side, const char *s
     PG_TEXT full = {0};
     pg_text_add(&full, pg_machine_prologue);
     pg_text_add(&full, script);
-    const char *argv[24] = {"sh", "-c", pg_text_str(&full), "changeover", data, call->run ? call->run->token : "", bin ? bin : ""};
+    const char *argv[52] = {"sh", "-c", pg_text_str(&full), "changeover", data, call->run ? call->run->token : "", bin ? bin : ""};
     size_t count = 7;
     for (size_t i = 0; i < arg_count && count + 1 < sizeof argv / sizeof *argv; i++)
         argv[count++] = args[i];
@@ -64,29 +64,42 @@ enum co_result pg_machine(struct co_call *call, enum co_side side, const char *s
                    "a command on the machine of side %s ended with status %d: %s", name, status, *line ? line : "no message");
 }
 
-/* Runs a configured command line (host.start, host.stop) of a side. */
+/* The configured command runs in a session of its own, so that the end of a call doesn't cut a start or a stop short;
+ * a later call finds it under way. $1: which; then the command. */
+static const char option_script[] =
+    "s=\"$d/changeover.$1\"; shift; w=none; p=\n"
+    "if [ -f \"$s.state\" ]; then read -r w p < \"$s.state\"; if [ \"$w\" = running ] && ! kill -0 \"$p\" 2>/dev/null; then w=none; fi; fi\n"
+    "if [ \"$w\" = running ]; then while kill -0 \"$p\" 2>/dev/null; do sleep 0.05; done; else\n"
+    "setsid sh -c 's=$1; shift; echo \"running $$\" > \"$s.state\"; \"$@\"; echo \"ended $?\" > \"$s.state.new\"; mv -f \"$s.state.new\" \"$s.state\"' "
+    "sh \"$s\" \"$@\" < /dev/null > \"$s.log\" 2>&1 &\nwait\nfi\n"
+    "w=; p=1; read -r w p < \"$s.state\"; rm -f \"$s.state\"\n"
+    "if [ \"$w\" = ended ] && [ \"$p\" = 0 ]; then rm -f \"$s.log\"; exit 0; fi\n"
+    "tail -n 3 \"$s.log\" >&2; [ \"$p\" -gt 0 ] 2>/dev/null && [ \"$p\" != 75 ] && exit \"$p\"; exit 1\n";
+
 enum co_result pg_machine_option(struct co_call *call, enum co_side side, const char *option)
 {
-    const struct co_host *host = call->host;
-    const char *const *argv = host->argv_option(call->ctx, (int)side, option);
+    const char *const *argv = call->host->argv_option(call->ctx, (int)side, option);
+    const char *name = side == CO_SIDE_A ? "a" : "b";
     if (!argv || !argv[0])
-        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Set it, for example to [pg_ctlcluster, \"15\", main, start].", "%s of side %s is not configured",
-                       option, side == CO_SIDE_A ? "a" : "b");
-    struct co_text *out = host->text_new(call->ctx), *err_out = host->text_new(call->ctx);
-    struct co_command command = {.size = sizeof command, .side = side, .argv = argv};
-    int status = -1;
+        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Set it, for example to [pg_ctlcluster, \"15\", main, start].", "%s of side %s is not configured", option, name);
+    const char *args[40] = {strchr(option, '.') + 1};
+    size_t count = 1;
+    for (; argv[count - 1]; count++) {
+        if (count >= sizeof args / sizeof *args)
+            return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Put it into a script.", "%s of side %s has too many words", option, name);
+        args[count] = argv[count - 1];
+    }
     /* Whatever this does to the server, the connection to it is not to be trusted any more. */
     if (call->conn && side == call->side)
         call->conn->broken = true;
-    enum co_result result = host->run(call->ctx, &command, call->deadline_ns, &status, out, err_out, call->err);
-    if (result != CO_DONE || status == 0)
-        return result;
-    char line[400];
-    pg_one_line(line, sizeof line, host->text_get(call->ctx, err_out, NULL));
-    if (!*line)
-        pg_one_line(line, sizeof line, host->text_get(call->ctx, out, NULL));
-    return pg_fail(call, CO_EFFECT_UNKNOWN, CO_E_COMMAND, "Run it by hand on that machine; the server's log says more.",
-                   "%s of side %s ended with status %d: %s", option, side == CO_SIDE_A ? "a" : "b", status, line);
+    struct co_call shorter = *call;
+    shorter.deadline_ns -= 100 * PG_MS;
+    enum co_result result = pg_machine(&shorter, side, option_script, args, count, NULL, NULL, NULL);
+    if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_TIMEOUT)
+        return CO_AGAIN; /* still under way */
+    if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_COMMAND)
+        snprintf(call->err->hint, sizeof call->err->hint, "This was %s of side %s; run it by hand on that machine. The server's log says more.", option, name);
+    return result;
 }
 
 /* ---------------------------------------------------------------- a source that is stopped on purpose */

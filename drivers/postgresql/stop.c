@@ -28,7 +28,8 @@ static enum co_result signal_probe(struct co_call *call, enum co_presence *ret)
 {
     struct pg_machine_state state;
     enum co_result result = pg_machine_look(call, call->side, &state);
-    *ret = state.standby ? CO_PRESENT : CO_ABSENT;
+    /* Down without it is half-way back: the server is still to be started. */
+    *ret = state.standby ? CO_PRESENT : state.up ? CO_ABSENT : CO_PARTIAL;
     return result;
 }
 
@@ -57,14 +58,18 @@ static enum co_result signal_revert(struct co_call *call)
                         "{ grep -v -E '^(primary_conninfo|primary_slot_name)[ =]' \"$f\"; cat; } > \"$f.changeover-new\" && mv -f \"$f.changeover-new\" \"$f\" && "
                         "rm -f \"$d/standby.signal\" && sync \"$d\"\n",
                         NULL, 0, pg_text_str(&lines), NULL, NULL);
-    if (result != CO_DONE || !pg_alive(call->conn))
+    if (result != CO_DONE)
         return result;
+    if (!state.up)
+        return pg_machine_option(call, call->side, "host.start");
+    if (!pg_alive(call->conn))
+        return CO_DONE;
     PG_RESULT rows = NULL;
     result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.pg_is_in_recovery()", 0, NULL, &rows);
     if (result != CO_DONE || !pg_is_true(rows, 0, 0))
         return result;
     result = pg_machine_option(call, call->side, "host.stop");
-    return result == CO_DONE ? pg_machine_option(call, call->side, "host.start") : result;
+    return result == CO_DONE ? CO_AGAIN : result;
 }
 
 const struct co_step pg_step_standby_signal = {
@@ -120,7 +125,7 @@ static enum co_result stop_apply(struct co_call *call)
     if (state.up) {
         result = pg_machine_option(call, call->side, "host.stop");
         if (result != CO_DONE)
-            return CO_EFFECT_UNKNOWN;
+            return result == CO_AGAIN ? CO_AGAIN : CO_EFFECT_UNKNOWN;
     }
     return pg_machine_is_down(call);
 }
@@ -133,9 +138,7 @@ static enum co_result stop_revert(struct co_call *call)
         return result;
     if (state.up)
         return CO_DONE;
-    /* As a primary again: the signal goes first. */
-    result = signal_revert(call);
-    return result == CO_DONE ? pg_machine_option(call, call->side, "host.start") : result;
+    return signal_revert(call); /* as a primary: the signal goes first, then it is started */
 }
 
 const struct co_step pg_step_stop = {
