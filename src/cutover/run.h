@@ -37,7 +37,8 @@ struct co_lane { /* one pair in the run */
     bool *wanted;                  /* by step index */
     struct co_error error;         /* of the phase under way */
     int result;                    /* 0 or error.code */
-    enum co_exit refuse_exit;      /* the exit code a refusal of this lane stands for; 0: CO_EXIT_NO */
+    _Atomic enum co_exit refuse_exit; /* the exit code a refusal of this lane stands for; 0: CO_EXIT_NO. Both
+                                         sides of a lane are met at once */
     int64_t fence_ns, open_ns, promotion_ns; /* stamps; promotion is a duration; 0: not yet */
     bool opened;
     bool source_back;              /* undo: the source takes writes again */
@@ -75,6 +76,7 @@ struct co_runner {
     pthread_t watcher;
     bool watching;
     int watcher_fd;                /* ends the watcher */
+    int watched_guardian_fd;       /* the guardian as it was when the watcher started; -1: none */
     pthread_mutex_t mutex;         /* result->errors */
 };
 

@@ -321,7 +321,7 @@ static void *watch(void *arg)
     for (;;) {
         struct pollfd fds[] = {{.fd = run->watcher_fd, .events = POLLIN},
                                {.fd = run->session->wake_fd, .events = POLLIN},
-                               {.fd = co_guardian_fd(run), .events = POLLIN}};
+                               {.fd = run->watched_guardian_fd, .events = POLLIN}};
         if (poll(fds, 3, -1) < 0)
             continue;
         if (fds[0].revents)
@@ -341,6 +341,7 @@ static void *watch(void *arg)
 
 int co_watcher_start(struct co_runner *run, struct co_error *err)
 {
+    run->watched_guardian_fd = co_guardian_fd(run); /* the thread must not look at a guardian that is begun or ended meanwhile */
     run->watcher_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (run->watcher_fd < 0 || pthread_create(&run->watcher, NULL, watch, run) != 0)
         return co_fail(err, CO_E_INTERNAL, "no thread to watch for signals");
