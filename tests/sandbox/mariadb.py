@@ -1,6 +1,5 @@
 """Real MariaDB (and MySQL) servers: one data folder is made and copied."""
 import atexit
-import json
 import os
 import shutil
 import subprocess
@@ -43,7 +42,10 @@ class Client:
 
     def connect(self):
         user = "root" if self.kind == "superuser" else "app"
-        return self.server.connect(user, database="app", timeout_s=self.timeout_s)
+        connection = self.server.connect(user, database="app", timeout_s=self.timeout_s)
+        if self.kind == "manual":
+            connection.autocommit(False)
+        return connection
 
     def write(self, key):
         connection = self.connection or self.connect()
@@ -51,7 +53,11 @@ class Client:
             with connection.cursor() as cursor:
                 if self.kind == "long":
                     cursor.execute("BEGIN")
-                cursor.execute("INSERT INTO ledger VALUES (%s)", (key,))
+                cursor.execute("CALL enter(%s)" if self.kind == "procedure" else "INSERT INTO ledger VALUES (%s)", (key,))
+                if self.kind == "flush":
+                    cursor.execute("FLUSH TABLES")  # a transaction of its own, which read_only doesn't refuse
+                if self.kind == "manual":
+                    cursor.execute("COMMIT")
                 if self.kind == "long":
                     time.sleep(0.3)  # how long the transaction lasts
                     cursor.execute("COMMIT")
@@ -66,6 +72,10 @@ class Client:
 
 class MariaDB(Server):
     engine = "mariadb"
+    kinds = ("ordinary", "superuser", "reconnecting", "long", "manual", "procedure", "flush", "superuser")
+    gtid_variable = "gtid_binlog_pos"
+    # of one domain, as here: no sequence number beyond the primary's
+    gtid_contains = "SELECT '{own}' = '' OR SUBSTRING_INDEX('{own}', '-', -1) + 0 <= SUBSTRING_INDEX('{all}', '-', -1) + 0"
 
     @staticmethod
     def missing():
@@ -100,6 +110,8 @@ class MariaDB(Server):
             cursor.execute("CREATE DATABASE app")
             cursor.execute(f"CREATE USER app@'%' IDENTIFIED BY '{PASSWORD}'")
             cursor.execute("GRANT ALL ON app.* TO app@'%'")
+            cursor.execute("GRANT RELOAD ON *.* TO app@'%'")
+            cursor.execute("CREATE DEFINER=app@'%' PROCEDURE app.enter(k varchar(100)) INSERT INTO app.ledger VALUES (k)")
             cursor.execute("CREATE TABLE app.ledger (k varchar(100) PRIMARY KEY) ENGINE=InnoDB")
             cursor.executemany("INSERT INTO app.ledger VALUES (%s)", [(f"before-{n}",) for n in range(200)])
         connection.close()
@@ -192,9 +204,12 @@ class MariaDB(Server):
         return found
 
     def accounts(self):
-        """What an account is; account_locked false is the same as none."""
-        return {row[0]: {key: value for key, value in json.loads(row[1]).items() if (key, value) != ("account_locked", False)}
-                for row in self.query("SELECT CONCAT(User, '@', Host), Priv FROM mysql.global_priv")}
+        """As the server tells of each; how it stores them changes with every ALTER USER."""
+        names = [row[0] for row in self.query("SELECT CONCAT(QUOTE(User), '@', QUOTE(Host)) FROM mysql.user WHERE Host <> ''")]
+        return {name: (self.query(f"SHOW CREATE USER {name}"), self.query(f"SHOW GRANTS FOR {name}")) for name in names}
+
+    def is_locked(self, user):
+        return all("ACCOUNT LOCK" in told[0][0][0] for name, told in self.accounts().items() if name.startswith(f"'{user}'@"))
 
     def set_apply_delay(self, ms):
         self.query("STOP SLAVE")
@@ -211,6 +226,8 @@ class MariaDB(Server):
 class MySQL(MariaDB):
     """A real MySQL, from the folder that tools/make-mysql-server makes (CO_MYSQL_SERVER), or from the PATH."""
     engine = "mysql"
+    gtid_variable = "gtid_executed"
+    gtid_contains = "SELECT GTID_SUBSET('{own}', '{all}')"
 
     @staticmethod
     def program(name):
@@ -268,6 +285,8 @@ class MySQL(MariaDB):
             cursor.execute("CREATE DATABASE app")
             cursor.execute(f"CREATE USER app@'%' IDENTIFIED BY '{PASSWORD}'")
             cursor.execute("GRANT ALL ON app.* TO app@'%'")
+            cursor.execute("GRANT RELOAD ON *.* TO app@'%'")
+            cursor.execute("CREATE DEFINER=app@'%' PROCEDURE app.enter(k varchar(100)) INSERT INTO app.ledger VALUES (k)")
             cursor.execute("CREATE TABLE app.ledger (k varchar(100) PRIMARY KEY) ENGINE=InnoDB")
             cursor.executemany("INSERT INTO app.ledger VALUES (%s)", [(f"before-{n}",) for n in range(200)])
         connection.close()
@@ -288,10 +307,6 @@ class MySQL(MariaDB):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         return pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database, ssl=context,
                                autocommit=True, connect_timeout=timeout_s, read_timeout=timeout_s, write_timeout=timeout_s)
-
-    def accounts(self):
-        return {row[0]: row[1:] for row in self.query(
-            "SELECT CONCAT(User, '@', Host), account_locked, plugin, authentication_string, Super_priv FROM mysql.user")}
 
     def set_apply_delay(self, ms):
         self.query("STOP REPLICA SQL_THREAD")
