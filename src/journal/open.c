@@ -261,6 +261,9 @@ void co_journal_close(struct co_journal *journal)
 {
     if (!journal)
         return;
+    struct co_error ignored;
+    if (journal->record && journal->mode == CO_JOURNAL_WRITE && !journal->checkpoints)
+        look_for_reserved(journal, &ignored); /* another process may have ended the run meanwhile */
     co_sql_finalize_all(journal);
     /* An open batch is rolled back. The last one to close moves the log into the file, but not while a run has
      * reserved its space, nor a log that may not be whole on the disk. */

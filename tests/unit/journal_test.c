@@ -161,7 +161,13 @@ static void turning_back_ends_with_the_opening(void **state)
     co_journal_close(journal);
 }
 
-/* ---------------------------------------------------------------- batches */
+/* ---------------------------------------------------------------- batches and the log */
+
+static bool count_any(const struct co_lag_row *row, void *arg)
+{
+    return row && ++*(int *)arg;
+}
+
 
 static void a_batch_is_all_or_nothing(void **state)
 {
@@ -202,6 +208,46 @@ static void a_decision_ends_an_open_batch(void **state)
     assert_int_equal(json_array_size(json_object_get(dump, "events")), 4);
     json_decref(dump);
     co_journal_close(journal);
+}
+
+static bool log_is_there(const struct place *place)
+{
+    char wal[PATH_MAX + 8];
+    snprintf(wal, sizeof wal, "%s-wal", place->path);
+    return access(wal, F_OK) == 0;
+}
+
+/* The log of a run that isn't ended stays a log, whoever closes last; afterwards one file is all there is. */
+static void the_log_stays_until_the_run_has_ended(void **state)
+{
+    struct place *place = *state;
+    struct co_error err;
+    struct co_journal *tool = open_journal(place, CO_JOURNAL_WRITE);
+    begin_run(tool, "r1");
+    assert_int_equal(co_journal_hold(tool, &err), 0);
+    assert_int_equal(co_journal_reserve(tool, &err), 0);
+    struct co_journal *guardian = open_journal(place, CO_JOURNAL_WRITE), *bystander = open_journal(place, CO_JOURNAL_WRITE);
+    assert_int_equal(co_journal_adopt_lock(guardian, dup(co_journal_lock_fd(tool))), 0);
+    /* a bystander's sample isn't worth the write lock now */
+    struct co_lag_row sample = {.pair = "p", .direction = "a_to_b", .state = "open"};
+    int count = 0;
+    assert_int_equal(co_journal_lag(bystander, &sample, &err), 0);
+    assert_int_equal(co_journal_lag_each(tool, NULL, 0, count_any, &count, &err), 0);
+    assert_int_equal(count, 0);
+    assert_int_equal(co_journal_lag(tool, &sample, &err), 0);
+    assert_int_equal(co_journal_lag_each(tool, NULL, 0, count_any, &count, &err), 0);
+    assert_int_equal(count, 1);
+    co_journal_close(tool);
+    co_journal_close(guardian);
+    co_journal_close(bystander);
+    assert_true(log_is_there(place));
+    tool = open_journal(place, CO_JOURNAL_WRITE);
+    guardian = open_journal(place, CO_JOURNAL_WRITE);
+    assert_int_equal(co_journal_take(tool, "r1", 1, "tool-2", 1, &err), 0);
+    assert_int_equal(co_journal_end(tool, "r1", 2, "undone", 4, -1, -1, &err), 0);
+    co_journal_close(tool);
+    co_journal_close(guardian);
+    assert_false(log_is_there(place));
 }
 
 /* ---------------------------------------------------------------- record, notes, dump */
@@ -658,6 +704,7 @@ int main(int argc, char **argv)
         JOURNAL_TEST(turning_back_ends_with_the_opening),
         JOURNAL_TEST(a_batch_is_all_or_nothing),
         JOURNAL_TEST(a_decision_ends_an_open_batch),
+        JOURNAL_TEST(the_log_stays_until_the_run_has_ended),
         JOURNAL_TEST(the_record_comes_back),
         JOURNAL_TEST(notes_and_identities),
         JOURNAL_TEST(lag_is_kept_in_order),
