@@ -9,6 +9,8 @@
  * The first command of the transaction writes the run's token to a key: the last write of this history. It comes
  * back only if everything before it does, which is how a restarted source shows that it lost nothing.
  *
+ * In the same transaction the append-only file is synced: a killed source comes back with all that was captured.
+ *
  * Invariant (proof): between capture and proof no command that writes was executed: the server's own counters
  * of calls to write commands (INFO commandstats) stand still, in the same process (run_id) with the fence in force.
  * Offsets don't prove that: pings and expiry move them.
@@ -89,7 +91,7 @@ enum co_result rd_prepare(struct co_call *call)
 {
     RD_STATE(state);
     RD_REPLIES(replies);
-    const char *period;
+    const char *period, *aof;
     enum co_result result = rd_take_name(call);
 
     if (result == CO_DONE)
@@ -101,11 +103,15 @@ enum co_result rd_prepare(struct co_call *call)
     if (!state.config_known)
         return rd_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE, "Grant the account what docs/redis.md lists.", "CONFIG GET is refused");
     rd_out(call->conn, "CONFIG", "GET", "repl-ping-replica-period", NULL);
+    rd_out(call->conn, "CONFIG", "GET", "appendonly", NULL);
+    rd_out(call->conn, "CONFIG", "GET", "appendfsync", NULL);
     result = rd_one(call, call->conn, false, "CONFIG GET is refused", &replies);
     if (result != CO_DONE)
         return result;
     period = rd_config_value(replies.reply[0], "repl-ping-replica-period");
-    rd_note_originals(call, &state, period);
+    aof = rd_config_value(replies.reply[1], "appendonly");
+    rd_note_originals(call, &state, period,
+                      aof && strcmp(aof, "yes") == 0 ? rd_config_value(replies.reply[2], "appendfsync") : NULL);
     note_role(call, &state);
     if (!rd_alive(call->conn->probe)) { /* without it probe_write connects when it is called */
         rd_disconnect(call->conn->probe);
@@ -138,6 +144,8 @@ static enum co_result fence_describe(struct co_call *call, struct co_text *ret)
     call->host->text_add(call->ctx, ret,
                          "MULTI\nSET " RD_FENCE_KEY " <token of the run>\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT "\n"
                          "CONFIG SET min-replicas-max-lag 10 (where it is 0)\nCONFIG REWRITE\nCONFIG SET repl-ping-replica-period 3600\n");
+    if (rd_original_fsync(call))
+        call->host->text_add(call->ctx, ret, "CONFIG SET appendfsync always\n");
     if (!call->conn || can_pause(call->conn))
         call->host->text_add(call->ctx, ret, "CLIENT PAUSE %s WRITE\n", pause_ms(call));
     call->host->text_add(call->ctx, ret, "EXEC");
@@ -167,6 +175,7 @@ static enum co_result fence_once(struct co_call *call, const struct rd_state *st
     rd_out_close(conn, state);
     rd_out(conn, "CONFIG", "REWRITE", NULL);
     rd_out(conn, "CONFIG", "SET", "repl-ping-replica-period", "3600", NULL); /* not in the file: after the rewrite */
+    rd_out_fsync(call, conn);
     if (can_pause(conn))
         rd_out(conn, "CLIENT", "PAUSE", pause_ms(call), "WRITE", NULL);
     return rd_change(call, "the fence can't be set");
@@ -196,9 +205,7 @@ static enum co_result fence_apply(struct co_call *call)
 static enum co_result fence_revert(struct co_call *call)
 {
     RD_STATE(state);
-    RD_REPLIES(replies);
     enum co_result result = rd_guard(call, &state);
-    struct co_error kept;
 
     if (result != CO_DONE)
         return result;
@@ -210,17 +217,12 @@ static enum co_result fence_revert(struct co_call *call)
     rd_out_reopen(call, call->conn);
     rd_out(call->conn, "CONFIG", "SET", "repl-ping-replica-period",
            rd_original(call, call->side, "repl-ping-replica-period"), NULL);
+    rd_out_fsync_back(call, call->conn);
     rd_out(call->conn, "CONFIG", "REWRITE", NULL);
     if (can_pause(call->conn))
         rd_out(call->conn, "CLIENT", "UNPAUSE", NULL);
-    result = rd_change(call, "the fence can't be taken back");
-    if (result != CO_DONE)
-        return result;
-    kept = *call->err; /* cosmetic from here on: the key means nothing without a marker */
-    rd_out(call->conn, "DEL", RD_FENCE_KEY, NULL);
-    (void)rd_exchange(call, call->conn, true, &replies);
-    *call->err = kept;
-    return CO_DONE;
+    /* the last write's key stays until the marker goes: whoever resumes the undo must still see that nothing is lost */
+    return rd_change(call, "the fence can't be taken back");
 }
 
 /* ---------------------------------------------------------------- drain */
@@ -343,7 +345,8 @@ enum co_result rd_capture(struct co_call *call, struct co_text *ret)
         note = NULL;
         return rd_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     }
-    if (call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, "captured", note) != 0)
+    if (call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, "captured", note) != 0 ||
+        call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, "position", position) != 0)
         return rd_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "", "the captured state can't be noted");
     call->host->text_set(call->ctx, ret, position, strlen(position));
     return CO_DONE;

@@ -394,6 +394,22 @@ static enum co_result conflict(struct co_call *call, const struct rd_marker *pre
     return rd_fail(call, CO_NO_EFFECT, CO_E_CONFLICT, "", "this server is held by run %s", present->token);
 }
 
+/* The run is over, so its last write says nothing any more. A server that refuses writes keeps the key, or gets its
+ * primary's removal. */
+static void remove_fence_key(struct co_call *call)
+{
+    RD_STATE(state);
+    RD_REPLIES(replies);
+    struct co_error kept = *call->err;
+
+    if (rd_look(call, call->conn, RD_LOOK_REPLICATION, &state) == CO_DONE && state.primary && *state.fence_key &&
+        rd_state_accepts_writes(&state) == CO_YES) {
+        rd_out(call->conn, "DEL", RD_FENCE_KEY, NULL);
+        (void)rd_exchange(call, call->conn, true, &replies);
+    }
+    *call->err = kept;
+}
+
 static enum co_result set_locked(struct co_call *call, struct rd_marker *present, const char *expected, const char *token,
                                  const char *info)
 {
@@ -421,6 +437,8 @@ static enum co_result set_locked(struct co_call *call, struct rd_marker *present
         after.temporary = false;
     }
     result = write_setting(call, present, &after);
+    if (result == CO_DONE && !token)
+        remove_fence_key(call);
     if (result != CO_DONE || !token || expected || !call->run)
         return result;
     /* a new run: sessions of runs before it can't do anything from here on */

@@ -53,7 +53,27 @@ static void keep(struct co_call *call, const char *setting)
         (void)call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, key, copy);
 }
 
-void rd_note_originals(struct co_call *call, const struct rd_state *state, const char *ping_period)
+const char *rd_original_fsync(struct co_call *call)
+{
+    return call->run ? call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "original.appendfsync") : NULL;
+}
+
+/* With everysec the server answers before it has written, while an fsync is under way on another thread (aof.c,
+ * flushAppendOnlyFile): kill -9 then loses acknowledged writes. With always it writes and syncs before the reply to
+ * this transaction, what was pending included. In memory only: it comes after CONFIG REWRITE. */
+void rd_out_fsync(struct co_call *call, struct co_conn *conn)
+{
+    if (rd_original_fsync(call))
+        rd_out(conn, "CONFIG", "SET", "appendfsync", "always", NULL);
+}
+
+void rd_out_fsync_back(struct co_call *call, struct co_conn *conn)
+{
+    if (rd_original_fsync(call))
+        rd_out(conn, "CONFIG", "SET", "appendfsync", rd_original_fsync(call), NULL);
+}
+
+void rd_note_originals(struct co_call *call, const struct rd_state *state, const char *ping_period, const char *fsync)
 {
     char text[24];
     int64_t period;
@@ -71,6 +91,8 @@ void rd_note_originals(struct co_call *call, const struct rd_state *state, const
         note(call, "repl-ping-replica-period", ping_period);
     else
         keep(call, "repl-ping-replica-period");
+    if (call->run && fsync && strcmp(fsync, "always") != 0 && !rd_original_fsync(call))
+        (void)call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, "original.appendfsync", fsync);
 }
 
 bool rd_peer(struct co_call *call, enum co_side side, const char **ret_host, char ret_port[16])

@@ -91,7 +91,9 @@ static enum co_result close_revert(struct co_call *call)
 
 static enum co_result promote_describe(struct co_call *call, struct co_text *ret)
 {
-    return describe(call, ret, "MULTI\nREPLICAOF NO ONE\nCONFIG REWRITE\nEXEC");
+    return describe(call, ret,
+                    rd_original_fsync(call) ? "MULTI\nREPLICAOF NO ONE\nCONFIG REWRITE\nCONFIG SET appendfsync always\nEXEC" :
+                                              "MULTI\nREPLICAOF NO ONE\nCONFIG REWRITE\nEXEC");
 }
 
 static enum co_result promote_probe(struct co_call *call, enum co_presence *ret)
@@ -119,6 +121,7 @@ static enum co_result promote_apply(struct co_call *call)
     rd_out(call->conn, "MULTI", NULL);
     rd_out(call->conn, "REPLICAOF", "NO", "ONE", NULL);
     rd_out(call->conn, "CONFIG", "REWRITE", NULL);
+    rd_out_fsync(call, call->conn);
     return rd_change(call, "the promotion failed");
 }
 
@@ -144,6 +147,7 @@ static enum co_result promote_revert(struct co_call *call)
     }
     rd_out(call->conn, "MULTI", NULL);
     rd_out(call->conn, "REPLICAOF", host, port, NULL);
+    rd_out_fsync_back(call, call->conn);
     rd_out(call->conn, "CONFIG", "REWRITE", NULL);
     return rd_change(call, "the target can't be made a replica again");
 }
@@ -172,6 +176,24 @@ static enum co_result open_probe(struct co_call *call, enum co_presence *ret)
     return result;
 }
 
+/* A promoted server that was killed may come back without its tail: then only the old primary has all writes. */
+static enum co_result still_complete(struct co_call *call, const struct rd_state *state)
+{
+    const char *note = call->host->note_get(call->ctx, CO_NOTE_RUN, rd_other_side(call->side), "position");
+    RD_TEXT want = note ? strdup(note) : NULL;
+    RD_TEXT have = rd_position_text(state);
+    enum co_order order;
+
+    if (!want || !have)
+        return CO_DONE;
+    order = rd_compare(have, want);
+    if (order == CO_ORDER_EQUAL || order == CO_ORDER_AHEAD)
+        return CO_DONE;
+    return rd_fail(call, CO_NO_EFFECT, CO_E_DATA,
+                   "The old primary has them, and both stay closed: `changeover abort --b-is-lost` goes back to it.",
+                   "the new primary came back at %s, without %s: acknowledged writes would be lost", have, want);
+}
+
 static enum co_result open_apply(struct co_call *call)
 {
     RD_STATE(state);
@@ -183,8 +205,14 @@ static enum co_result open_apply(struct co_call *call)
         return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "`changeover status` shows both sides.",
                        "the target is a replica of %s:%lld: it must be promoted before it is opened", state.master_host,
                        (long long)state.master_port);
+    if (rd_state_fenced(&state)) { /* else it is open, and what it has is what counts */
+        result = still_complete(call, &state);
+        if (result != CO_DONE)
+            return result;
+    }
     rd_out(call->conn, "MULTI", NULL);
     rd_out_reopen(call, call->conn);
+    rd_out_fsync_back(call, call->conn);
     rd_out(call->conn, "CONFIG", "REWRITE", NULL);
     return rd_change(call, "the new primary can't be opened");
 }

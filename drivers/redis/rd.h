@@ -228,7 +228,12 @@ enum co_result rd_grants(struct co_call *call, struct co_text *ret);
 
 /* originals.c: settings as they were before we changed them, kept over runs. Never NULL: the server's default. */
 const char *rd_original(struct co_call *call, enum co_side side, const char *setting);
-void rd_note_originals(struct co_call *call, const struct rd_state *state, const char *ping_period);
+/* appendfsync where the run must set it to always for a while; NULL: no append-only file, or it is always anyway. */
+const char *rd_original_fsync(struct co_call *call);
+void rd_note_originals(struct co_call *call, const struct rd_state *state, const char *ping_period, const char *fsync);
+/* Everything written so far is on disk when the transaction is answered; rd_out_fsync_back ends that. */
+void rd_out_fsync(struct co_call *call, struct co_conn *conn);
+void rd_out_fsync_back(struct co_call *call, struct co_conn *conn);
 /* Where servers find the one of `side`. False: call->err says why there is no such address. */
 bool rd_peer(struct co_call *call, enum co_side side, const char **ret_host, char ret_port[16]);
 /* Parts of transactions that several steps share. */

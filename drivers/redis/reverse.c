@@ -123,6 +123,7 @@ static enum co_result follow_apply(struct co_call *call)
         rd_out(call->conn, "CLIENT", "UNPAUSE", NULL);
     rd_out(call->conn, "CONFIG", "SET", "repl-ping-replica-period",
            rd_original(call, call->side, "repl-ping-replica-period"), NULL);
+    rd_out_fsync_back(call, call->conn);
     rd_out(call->conn, "CONFIG", "REWRITE", NULL);
     result = rd_change(call, "the old primary can't be made a replica");
     return result == CO_DONE ? wait_for_link(call) : result;

@@ -176,7 +176,8 @@ class Redis(Server):
         volatile = {"oom-score-adj-values"}
         found = {f"setting {key}": value for key, value in connection.config_get("*").items() if key not in volatile}
         for line in connection.acl_list():
-            found[f"acl {line.split()[1]}"] = line
+            # a server that was started from a rewritten config file names this default, one that wasn't doesn't
+            found[f"acl {line.split()[1]}"] = line.replace(" sanitize-payload", "")
         found["role"] = connection.role()[0]
         connection.close()
         return found
