@@ -349,11 +349,30 @@ static enum co_result start_describe(struct co_call *call, struct co_text *ret)
     return CO_DONE;
 }
 
+/* Whether the standby has replayed what setup made on the primary. One that is held back on purpose isn't waited for. */
+static enum co_result has_replayed(struct co_call *call, bool *ret)
+{
+    const char *user = call->host->secret_user(call->ctx, CO_SECRET_REPLICATION), *probe = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
+    const char *params[] = {user && *user ? user : NULL, probe && *probe ? probe : NULL};
+    PG_RESULT rows = NULL;
+    enum co_result result = pg_query(call, call->conn, PG_READ,
+                                     "SELECT (EXISTS (SELECT 1 FROM pg_database WHERE datname = '" PG_DATABASE "') AND ($1::text IS NULL OR EXISTS (SELECT 1 FROM pg_roles "
+                                     "WHERE rolname = $1)) AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $2))) OR NOT pg_is_in_recovery() OR "
+                                     "current_setting('recovery_min_apply_delay') <> '0' OR CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END",
+                                     2, params, &rows);
+    *ret = result == CO_DONE && pg_is_true(rows, 0, 0);
+    return pg_gone(call, result) ? CO_DONE : result;
+}
+
 static enum co_result start_probe(struct co_call *call, enum co_presence *ret)
 {
-    bool primary;
+    bool primary, replayed = false;
     enum co_result result;
-    *ret = is_follower(call, &primary, &result) ? CO_PRESENT : CO_ABSENT;
+    *ret = CO_ABSENT;
+    if (!is_follower(call, &primary, &result))
+        return result;
+    result = has_replayed(call, &replayed);
+    *ret = replayed ? CO_PRESENT : CO_PARTIAL;
     return result;
 }
 
@@ -361,8 +380,11 @@ static enum co_result start_apply(struct co_call *call)
 {
     bool primary;
     enum co_result result;
-    if (is_follower(call, &primary, &result))
-        return CO_DONE;
+    if (is_follower(call, &primary, &result)) {
+        bool replayed = false;
+        result = has_replayed(call, &replayed);
+        return result != CO_DONE || replayed ? result : CO_AGAIN;
+    }
     if (result != CO_DONE)
         return result;
     if (!has_machine(call))
@@ -387,7 +409,7 @@ static enum co_result start_apply(struct co_call *call)
 const struct co_step pg_step_setup_start = {
     .size = sizeof(struct co_step),
     .name = "setup.start",
-    .title = "start the standby",
+    .title = "start the standby and see it replay",
     .phase = CO_PHASE_SETUP,
     .role = CO_TARGET,
     .flags = CO_STEP_NO_WAY_BACK | CO_STEP_SLOW | CO_STEP_BOTH | CO_STEP_OFFLINE,

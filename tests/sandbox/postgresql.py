@@ -269,4 +269,5 @@ class PostgreSQL(Server):
         wait_for(lambda: bool(self.query("SELECT 1 FROM pg_stat_wal_receiver")) != cut, 20, "walreceiver")
 
     def pause_apply(self, paused):
-        self.query(f"SELECT pg_wal_replay_{'pause' if paused else 'resume'}()")
+        # through the tool's own database: a closed B lets in nobody elsewhere
+        self.query(f"SELECT pg_wal_replay_{'pause' if paused else 'resume'}()", "changeover")
