@@ -404,10 +404,10 @@ static void the_hash_binds_servers_pairs_and_modes(void **state)
     hash_of("pairs:\n  -\n" TWO "    mode: x\n    fence: soft\n", base);
     static const char *const same[] = {
         "# comment\npairs:\n  -\n" TWO "    fence: soft\n    mode: x\n",
-        "pairs:\n  -\n" TWO "    fence: soft\n    mode: x\n    setup: {method: dump}\n    gate: {max_seconds: 7}\n"
-        "cutover: {max_write_pause: 1s, switch: [{run: [x]}]}\n",
-        "pairs:\n  - a: {url: 'redis://u:${CO_TEST_SECRET}@a'}\n    b: {url: 'redis://b', password_env: X}\n    mode: x\n    "
-        "fence: soft\n",
+        ("pairs:\n  -\n" TWO "    fence: soft\n    mode: x\n    setup: {method: dump}\n    gate: {max_seconds: 7}\n"
+         "cutover: {max_write_pause: 1s, switch: [{run: [x]}]}\n"),
+        ("pairs:\n  - a: {url: 'redis://u:${CO_TEST_SECRET}@a'}\n    b: {url: 'redis://b', password_env: X}\n    mode: x\n"
+         "    fence: soft\n"),
     };
     static const char *const changed[] = {
         "migration: other\npairs:\n  -\n" TWO "    mode: x\n    fence: soft\n",
