@@ -95,7 +95,79 @@ class PostgreSQL:
         return watch.parts
 
 
-ENGINES = {"postgresql": PostgreSQL}
+class MariaDB:
+    """Fence: every account but the script's own and replication's locked, read_only, sessions ended and seen gone. B is
+    closed in the same way before the pause."""
+
+    def __init__(self, pair, box):
+        from sandbox import mariadb
+
+        self.pair, self.tool, self.password = pair, mariadb.TOOL, mariadb.PASSWORD
+        self.a, self.b = pair.a.connect(self.tool, timeout_s=60), pair.b.connect(self.tool, timeout_s=60)
+        self.run(self.a, f"CREATE USER bare_repl@'%' IDENTIFIED BY '{self.password}'", "GRANT REPLICATION SLAVE ON *.* TO bare_repl@'%'")
+        for connection in (self.a, self.b):
+            self.run(connection, "SET sql_log_bin=0", "SET lock_wait_timeout=2")
+        self.copy(box)
+        self.accounts = ", ".join(row[0] for row in self.rows(
+            self.a, "SELECT CONCAT(QUOTE(User), '@', QUOTE(Host)) FROM mysql.user WHERE User NOT IN "
+                    f"('{self.tool}', 'bare_repl', 'mariadb.sys', 'PUBLIC') AND User NOT LIKE 'mysql.%' AND Host <> ''"))
+
+    def copy(self, box):
+        options = box.folder / f"bare-{self.pair.a.port}.cnf"
+        options.write_text(f"[client]\nuser={self.tool}\npassword={self.password}\nhost=127.0.0.1\nprotocol=tcp\n")
+        options.chmod(0o600)
+        self.run(self.b, "RESET MASTER", "SET GLOBAL read_only=1")
+        subprocess.run(f"mariadb-dump --defaults-file={options} -P {self.pair.a.port} --single-transaction --routines --master-data=1 --gtid "
+                       f"--databases app | mariadb --defaults-file={options} -P {self.pair.b.port} --init-command='SET sql_log_bin=0'",
+                       shell=True, check=True)
+        for user in ("app@'%'", "bare_repl@'%'"):
+            for row in self.rows(self.a, f"SHOW CREATE USER {user}") + self.rows(self.a, f"SHOW GRANTS FOR {user}"):
+                self.run(self.b, row[0])
+        self.run(self.b, f"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT={self.pair.a.port}, MASTER_USER='bare_repl', "
+                         f"MASTER_PASSWORD='{self.password}', MASTER_USE_GTID=slave_pos", "START SLAVE")
+
+    @staticmethod
+    def rows(connection, statement):
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall()
+
+    def run(self, connection, *statements):
+        for statement in statements:
+            self.rows(connection, statement)
+
+    def end(self, connection):
+        foreign = self.rows(connection, "SELECT ID FROM information_schema.PROCESSLIST WHERE ID <> CONNECTION_ID() AND COMMAND NOT LIKE "
+                                        f"'Binlog Dump%' AND USER NOT IN ('system user', 'event_scheduler', 'bare_repl', '{self.tool}', "
+                                        "'unauthenticated user')")
+        for row in foreign:
+            try:
+                self.run(connection, f"KILL {row[0]}")
+            except Exception:  # gone already
+                pass
+        return len(foreign)
+
+    def switch(self):
+        self.run(self.b, f"ALTER USER {self.accounts} ACCOUNT LOCK")
+        while self.end(self.b):
+            pass
+        watch = Stopwatch()
+        self.run(self.a, f"ALTER USER {self.accounts} ACCOUNT LOCK", "SET GLOBAL read_only=1")
+        watch.part("fence")
+        while self.end(self.a):
+            pass
+        watch.part("drain")
+        position = self.rows(self.a, "SELECT @@GLOBAL.gtid_binlog_pos")[0][0]
+        self.run(self.b, f"SELECT MASTER_GTID_WAIT('{position}', 30)")
+        watch.part("catch_up")
+        self.run(self.b, "STOP SLAVE", "RESET SLAVE ALL")
+        watch.part("promote")
+        self.run(self.b, f"ALTER USER {self.accounts} ACCOUNT UNLOCK", "SET GLOBAL read_only=0")
+        watch.part("open")
+        return watch.parts
+
+
+ENGINES = {"postgresql": PostgreSQL, "mariadb": MariaDB}
 
 
 def make(engine, pair, box):
