@@ -179,6 +179,7 @@ static bool is_adopted(const struct co_run_row *row)
 static int prepare_takeover(struct co_runner *run, const struct co_run_row *row, struct co_error *err)
 {
     char actor[25];
+    run->rebooted = strcmp(run->row.boot_id, row->boot_id) != 0; /* and a run from elsewhere: what it captured isn't known here */
     run->row = *row;
     run->row.pid = getpid();
     run->begun = true;

@@ -41,6 +41,7 @@ struct co_lane { /* one pair in the run */
                                          sides of a lane are met at once */
     int64_t fence_ns, open_ns, promotion_ns; /* stamps; promotion is a duration; 0: not yet */
     bool opened;
+    bool source_held;              /* undo: a lost connection to the source ends the try */
     bool source_back;              /* undo: the source takes writes again */
     bool target_clean;             /* undo: the target is as before */
     bool target_final;             /* undo: the target can't be made as before; it stays closed until a setup */
@@ -61,6 +62,7 @@ struct co_runner {
     struct co_gate_wait *gate;     /* during the phase gate */
     struct co_guardian *guardian;  /* in the tool: the other process; NULL: none */
     bool is_guardian;
+    bool rebooted;                 /* the machine of the journal was restarted since the run began */
     bool source_lost;              /* rollback --b-is-lost: there is no source */
     bool pairs_have_run;           /* the pairs know the run */
     bool in_pause, switched;

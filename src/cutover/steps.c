@@ -227,7 +227,9 @@ static int revert_one(struct co_lane *lane, size_t index, int64_t deadline_ns)
                 continue; /* seen by the probe; when that doesn't see it yet, at the pace of tries */
             }
         }
-        if (got != CO_AGAIN && (lane->error.code == CO_E_CONFLICT || lane->error.code == CO_E_UNSUPPORTED))
+        bool held_lost = lane->source_held && step->role == CO_SOURCE && lane->error.code == CO_E_UNREACHABLE;
+        if (got != CO_AGAIN && got != CO_DONE &&
+            (held_lost || lane->error.code == CO_E_CONFLICT || lane->error.code == CO_E_UNSUPPORTED))
             return lane->error.code;
         if (got == CO_DONE)
             co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: step %s was taken back and is still seen", co_pair_name(lane->pair), step->name);

@@ -5,7 +5,8 @@
  *   - The source comes first and waits for nothing of the target's.
  *   - Before the fence is lifted this process holds the marker with a new epoch and every other session of the
  *     run on the source has been seen gone: nothing that is still under way can bite later.
- *   - A source that came back behind the captured position isn't opened: the target has what it lacks.
+ *   - A source that came back behind the captured position isn't opened: the target has what it lacks. The comparison and
+ *     the lifting of the fence are made over one connection.
  *   - "Back in service" is said only after a real write was acknowledged.
  */
 #include "cutover/run.h"
@@ -18,11 +19,52 @@
 
 /* ---------------------------------------------------------------- the source */
 
+static int lost_its_tail(struct co_lane *lane, const char *has, const char *want)
+{
+    co_fail(&lane->error, CO_E_DATA, "pair %s: the old primary came back at %s, behind %s: it lost acknowledged writes",
+            co_pair_name(lane->pair), has, want);
+    co_hint(&lane->error, "Both sides stay closed, because opening the old primary would lose what only the new one has. Either recover "
+                          "the old primary, or set it up anew from the other side and go on there.");
+    return lane->error.code;
+}
+
+/* The machine of the journal crashed, so that a captured position may have been lost with its memory. A fenced source
+ * is then held against what the target has. */
+static int complete_by_target(struct co_lane *lane, int64_t deadline_ns)
+{
+    struct co_identity_data id = {0};
+    CO_TEXT_AUTO has = CO_TEXT_INIT;
+    CO_TEXT_AUTO want = CO_TEXT_INIT;
+    int64_t call_ns = co_min_deadline(deadline_ns, co_now_ns() + CALL_NS);
+    enum co_result got = co_ep_identify(lane->second[CO_SOURCE], call_ns, &id, &lane->error);
+    bool open = got == CO_DONE && id.accepts_writes == CO_YES;
+    co_identity_data_done(&id);
+    if (got != CO_DONE)
+        return co_lane_fail(lane, got);
+    if (open)
+        return 0;
+    got = co_ep_position(lane->second[CO_SOURCE], call_ns, &has, &lane->error);
+    if (got == CO_DONE) {
+        got = co_ep_applied(lane->second[CO_TARGET], call_ns, &want, &lane->error);
+        if (got != CO_DONE)
+            co_hint(&lane->error, "The machine of the journal crashed during the run, so what was captured may be lost; the other side must "
+                                  "be seen before the old primary is opened.");
+    }
+    if (got != CO_DONE)
+        return co_lane_fail(lane, got);
+    enum co_order order = co_pair_compare(lane->pair, co_text_str(&has), co_text_str(&want));
+    if (order == CO_ORDER_EQUAL || order == CO_ORDER_AHEAD)
+        return 0;
+    return lost_its_tail(lane, co_text_str(&has), co_text_str(&want));
+}
+
 /* Has the source all that was captured? A restart may have lost its tail. */
 static int still_complete(struct co_lane *lane, int64_t deadline_ns)
 {
-    if (!lane->position.bytes || lane->caps.fence_stops)
+    if (lane->caps.fence_stops)
         return 0;
+    if (!lane->position.bytes)
+        return lane->run->rebooted ? complete_by_target(lane, deadline_ns) : 0;
     CO_TEXT_AUTO now = CO_TEXT_INIT;
     co_guardian_pulse(lane->run, 0);
     enum co_result got = co_ep_position(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &now, &lane->error);
@@ -31,24 +73,24 @@ static int still_complete(struct co_lane *lane, int64_t deadline_ns)
     enum co_order order = co_pair_compare(lane->pair, co_text_str(&now), co_text_str(&lane->position));
     if (order == CO_ORDER_EQUAL || order == CO_ORDER_AHEAD)
         return 0;
-    co_fail(&lane->error, CO_E_DATA, "pair %s: the old primary came back at %s, behind the captured %s: it lost acknowledged writes",
-            co_pair_name(lane->pair), co_text_str(&now), co_text_str(&lane->position));
-    co_hint(&lane->error, "Both sides stay closed, because opening the old primary would lose what only the new one has. Either recover "
-                          "the old primary, or set it up anew from the other side and go on there.");
-    return lane->error.code;
+    return lost_its_tail(lane, co_text_str(&now), co_text_str(&lane->position));
 }
 
-static int source_steps_back(struct co_lane *lane, int64_t deadline_ns)
+/* What was compared must be what is opened: from the comparison until the fence is lifted the connection is held, and
+ * a lost one means that the source may have restarted, so all of it is looked at again. */
+static int lift_fence(struct co_lane *lane, int64_t deadline_ns)
 {
-    static const enum co_phase phases[] = {CO_PHASE_REVERSE, CO_PHASE_REVERSE_PREPARE, CO_PHASE_FENCE, CO_PHASE_WARM_UP};
-    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++) {
-        if (phases[i] == CO_PHASE_REVERSE)
-            continue; /* never before a commit */
-        int failed = co_steps_revert(lane, phases[i], CO_SOURCE, deadline_ns);
-        if (failed)
-            return failed;
-    }
-    return co_steps_insist(lane, CO_PHASE_UNDO, CO_SOURCE, deadline_ns);
+    bool hold = !lane->caps.fence_stops; /* a source that is stopped is started by the revert */
+    co_endpoint_hold(lane->second[CO_SOURCE], hold);
+    lane->source_held = hold;
+    int failed = still_complete(lane, deadline_ns);
+    if (!failed)
+        failed = co_steps_revert(lane, CO_PHASE_REVERSE_PREPARE, CO_SOURCE, deadline_ns);
+    if (!failed)
+        failed = co_steps_revert(lane, CO_PHASE_FENCE, CO_SOURCE, deadline_ns);
+    lane->source_held = false;
+    co_endpoint_hold(lane->second[CO_SOURCE], false);
+    return failed;
 }
 
 static int source_takes_writes(struct co_lane *lane, int64_t deadline_ns)
@@ -93,10 +135,10 @@ static int try_source(struct co_lane *lane, int64_t deadline_ns)
     if (!failed && absent)
         return is_open_already(lane, deadline_ns);
     if (!failed)
-        failed = still_complete(lane, deadline_ns);
+        failed = lift_fence(lane, deadline_ns);
     if (!failed)
-        failed = source_steps_back(lane, deadline_ns);
-    return failed;
+        failed = co_steps_revert(lane, CO_PHASE_WARM_UP, CO_SOURCE, deadline_ns);
+    return failed ? failed : co_steps_insist(lane, CO_PHASE_UNDO, CO_SOURCE, deadline_ns);
 }
 
 /* Repeats through lost connections until the deadline: each part is idempotent and looks first. */
