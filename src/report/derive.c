@@ -34,6 +34,8 @@ static json_t *primary_of(const json_t *run)
         return json_string(co_report_string(run, "target"));
     if (strcmp(outcome, "undone") == 0 || strcmp(outcome, "refused") == 0)
         return json_string(co_report_string(run, "source"));
+    if (json_is_true(json_object_get(run, "opened")))
+        return json_string(co_report_string(run, "target"));
     return json_null();
 }
 
@@ -99,6 +101,10 @@ static const char *next_unfinished(const json_t *run)
 {
     const char *decision = co_report_string(run, "decision");
     bool opening = json_is_true(json_object_get(run, "opening"));
+    if (json_is_true(json_object_get(run, "opened")))
+        return "Run `changeover resume`: the new primary takes writes, and what comes after the opening (switch, confirm, "
+               "reverse) is "
+               "left.";
     if (strcmp(decision, "commit") == 0)
         return opening ? "Run `changeover resume`: it was decided to go forward, and the new primary may be open already."
                        : "Run `changeover resume`: it was decided to go forward. Only if the new primary is lost for good, "

@@ -220,6 +220,23 @@ static void next_fits_the_state(void **state)
     assert_contains(co_text_str(&list), "changeover.runs/1");
 }
 
+/* An unfinished run whose record shows that all is open has a primary. */
+static void an_opened_run_has_a_primary(void **state)
+{
+    (void)state;
+    json_t *document = NULL;
+    begin_run(journal, "o1");
+    assert_int_equal(decide(journal, "o1", 1, CO_DECISION_COMMIT), 0);
+    assert_int_equal(co_journal_opening(journal, "o1", 1, &err), 0);
+    assert_int_equal(co_journal_opened(journal, "o1", 1, &err), 0);
+    assert_int_equal(co_journal_end(journal, "o1", 1, "unfinished", 5, 40, -1, &err), 0);
+    assert_int_equal(co_report_json(journal, "o1", &document, &err), 0);
+    assert_string_equal(json_string_value(json_object_get(document, "outcome")), "unfinished");
+    assert_string_equal(json_string_value(json_object_get(document, "primary")), "b");
+    assert_contains(json_string_value(json_object_get(document, "next")), "switch, confirm, reverse");
+    json_decref(document);
+}
+
 static void formats_have_names(void **state)
 {
     (void)state;
@@ -246,13 +263,10 @@ int main(int argc, char **argv)
     }
 #define REPORT_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        REPORT_TEST(json_has_what_scripts_need),
-        REPORT_TEST(every_format_tells_everything),
-        REPORT_TEST(markup_in_values_stays_text),
-        REPORT_TEST(next_fits_the_state),
-        REPORT_TEST(a_secret_that_becomes_known_later_is_masked),
-        cmocka_unit_test(cells_cant_break_a_table),
-        cmocka_unit_test(formats_have_names),
+        REPORT_TEST(json_has_what_scripts_need),    REPORT_TEST(every_format_tells_everything),
+        REPORT_TEST(markup_in_values_stays_text),   REPORT_TEST(next_fits_the_state),
+        REPORT_TEST(an_opened_run_has_a_primary),   REPORT_TEST(a_secret_that_becomes_known_later_is_masked),
+        cmocka_unit_test(cells_cant_break_a_table), cmocka_unit_test(formats_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
