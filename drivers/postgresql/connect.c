@@ -14,8 +14,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "pg_hash.h"
-
 /* ---------------------------------------------------------------- names */
 
 struct lookup {

@@ -4,8 +4,6 @@
 
 #include <stdio.h>
 
-#include "pg_hash.h"
-
 /* A physical copy is the same in every byte that SQL shows, so two copies are told apart by their data directory and
  * the moment its PG_VERSION was made: a new file in every copy (its change time can't be carried over), and never
  * touched again, by pg_rewind neither. */

@@ -19,6 +19,8 @@
 #include <string.h>
 
 #include "changeover/driver.h"
+#include "pg_position.h"
+#include "pg_text.h"
 
 #define PG_DATABASE "changeover"
 #define PG_MARKER_FILE "changeover.marker"
@@ -30,35 +32,8 @@
 #define PG_STATE_TOKEN "CO001"  /* the marker doesn't hold our token */
 #define PG_STATE_REFUSE "CO002" /* the server isn't in the state that the statement needs */
 
-/* ---------------------------------------------------------------- text (text.c) */
-
-/* A growing string. After a failed allocation `failed` is set and everything is a no-op; take returns NULL. */
-struct pg_text {
-    char *data; /* NUL-terminated once anything was added, else NULL */
-    size_t used, size;
-    bool failed;
-};
-void pg_text_done(struct pg_text *text);
-#define PG_TEXT __attribute__((cleanup(pg_text_done))) struct pg_text
-void pg_text_bytes(struct pg_text *text, const char *data, size_t bytes);
-void pg_text_add(struct pg_text *text, const char *string);
-void pg_text_addf(struct pg_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void pg_text_literal(struct pg_text *text, const char *value); /* an SQL literal */
-void pg_text_ident(struct pg_text *text, const char *value);   /* a quoted SQL identifier */
-void pg_text_shell(struct pg_text *text, const char *value);   /* one word for sh */
-void pg_text_conninfo(struct pg_text *text, const char *key, const char *value); /* " key='value'", skips NULL */
-void pg_text_base64(struct pg_text *text, const void *data, size_t bytes);
-void pg_text_conf_line(struct pg_text *text, const char *name, const char *value); /* a line of postgresql.conf */
-const char *pg_text_str(const struct pg_text *text); /* "" when empty or failed */
-
-void pg_free_string(char **string);
-#define PG_STRING __attribute__((cleanup(pg_free_string))) char *
 void pg_clear_result(PGresult **result);
 #define PG_RESULT __attribute__((cleanup(pg_clear_result))) PGresult *
-
-bool pg_same(const char *a, const char *b); /* NULL equals NULL only */
-bool pg_starts(const char *string, const char *prefix);
-int64_t pg_int(const char *string, int64_t otherwise);
 
 /* ---------------------------------------------------------------- connections (wire.c, connect.c) */
 
@@ -142,8 +117,6 @@ enum co_result pg_settings(struct co_call *call);
 enum co_result pg_discover(struct co_call *call);
 enum co_result pg_position(struct co_call *call, struct co_text *ret);               /* follow.c */
 enum co_result pg_applied(struct co_call *call, struct co_text *ret);
-enum co_order pg_compare(const char *have, const char *want);
-void pg_distance(const char *have, const char *want, struct co_distance *ret);
 enum co_result pg_link(struct co_call *call, struct co_link *ret);
 enum co_result pg_wait_applied(struct co_call *call, const char *position);
 enum co_result pg_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info); /* marker.c */
@@ -158,14 +131,6 @@ enum co_result pg_check(struct co_call *call, enum co_check_stage stage);       
 enum co_result pg_grants(struct co_call *call, struct co_text *ret);                 /* grants.c */
 
 /* ---------------------------------------------------------------- shared parts */
-
-/* Positions: "<timeline>:<high>/<low>". */
-struct pg_position {
-    uint32_t timeline;
-    uint64_t lsn;
-};
-bool pg_position_parse(const char *text, struct pg_position *ret);
-void pg_position_print(const struct pg_position *position, char ret[40]);
 
 /* Rows (pid, kind, who) of everything on the server that could write and isn't of this run: a FROM item without
  * its alias. Looks at pg_locks before pg_stat_activity: a client in start-up is only in the first (it holds a

@@ -162,21 +162,6 @@ static enum co_result proof_source(struct co_call *call)
     return strcmp(noted, pg_value(rows, 0, 2)) == 0 ? CO_DONE : differs(call, noted, pg_value(rows, 0, 2));
 }
 
-/* Where the timeline that the server is on now left the one before: the last line of its history file. */
-static bool fork_point(const char *history, struct pg_position *ret)
-{
-    bool found = false;
-    for (const char *line = history; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
-        unsigned timeline, high, low;
-        if (sscanf(line, "%10u %8X/%8X", &timeline, &high, &low) == 3) {
-            ret->timeline = timeline;
-            ret->lsn = (uint64_t)high << 32 | low;
-            found = true;
-        }
-    }
-    return found;
-}
-
 static enum co_result proof_target(struct co_call *call, const char *position)
 {
     PG_TEXT sql = {0};
@@ -201,7 +186,7 @@ static enum co_result proof_target(struct co_call *call, const char *position)
             return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, "", "the target has applied %s, which does not contain %s", now, position);
         return CO_DONE;
     }
-    if (!fork_point(pg_value(rows, 0, 5), &fork) || fork.timeline != want.timeline || fork.lsn < want.lsn)
+    if (!pg_fork_point(pg_value(rows, 0, 5), &fork) || fork.timeline != want.timeline || fork.lsn < want.lsn)
         return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, "The target was promoted before it had everything.",
                        "the target's timeline %u did not leave timeline %u behind %s", have.timeline, want.timeline, position);
     return CO_DONE;

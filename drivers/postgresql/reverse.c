@@ -22,17 +22,6 @@ const char *pg_other_slot(enum co_side follower)
     return follower == CO_SIDE_A ? "changeover_a" : "changeover_b";
 }
 
-void pg_text_conf_line(struct pg_text *text, const char *name, const char *value)
-{
-    pg_text_addf(text, "%s = '", name);
-    for (const char *at = value; *at; at++) {
-        if (*at == '\'' || *at == '\\')
-            pg_text_bytes(text, at, 1);
-        pg_text_bytes(text, at, 1);
-    }
-    pg_text_add(text, "'\n");
-}
-
 static const char *account(struct co_call *call, enum co_side other, bool replication)
 {
     const char *user = replication ? call->host->secret_user(call->ctx, CO_SECRET_REPLICATION) : NULL;

@@ -1,9 +1,12 @@
 /* text.c - strings of the driver: growing, quoted for SQL, for sh and for connection strings.
  * A failed allocation marks the text; callers look once, when they use it. */
-#include "pg.h"
+#include "pg_text.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define TEXT_MAX (4u << 20)
 
@@ -150,12 +153,6 @@ void pg_free_string(char **string)
     *string = NULL;
 }
 
-void pg_clear_result(PGresult **result)
-{
-    PQclear(*result); /* takes NULL */
-    *result = NULL;
-}
-
 bool pg_same(const char *a, const char *b)
 {
     return a && b ? strcmp(a, b) == 0 : a == b;
@@ -174,4 +171,24 @@ int64_t pg_int(const char *string, int64_t otherwise)
     errno = 0;
     long long value = strtoll(string, &end, 10);
     return errno || *end ? otherwise : (int64_t)value;
+}
+
+void pg_text_conf_line(struct pg_text *text, const char *name, const char *value)
+{
+    pg_text_addf(text, "%s = '", name);
+    for (const char *at = value; *at; at++) {
+        if (*at == '\'' || *at == '\\')
+            pg_text_bytes(text, at, 1);
+        pg_text_bytes(text, at, 1);
+    }
+    pg_text_add(text, "'\n");
+}
+
+uint64_t pg_hash(const void *data, size_t bytes, uint64_t seed)
+{
+    const unsigned char *at = data;
+    uint64_t hash = seed ? seed : 14695981039346656037ULL;
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ at[i]) * 1099511628211ULL;
+    return hash;
 }

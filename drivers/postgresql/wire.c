@@ -8,6 +8,12 @@
 #include <poll.h>
 #include <stdio.h>
 
+void pg_clear_result(PGresult **result)
+{
+    PQclear(*result); /* takes NULL */
+    *result = NULL;
+}
+
 const char *pg_value(const PGresult *result, int row, int column)
 {
     return PQgetisnull(result, row, column) ? "" : PQgetvalue(result, row, column);
