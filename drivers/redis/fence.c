@@ -138,6 +138,18 @@ static bool can_pause(const struct co_conn *conn)
     return conn->version.compatible >= 602; /* before, CLIENT PAUSE would hold back our own commands too */
 }
 
+/* A server that somebody else had closed before the run isn't ours to open when the run is undone; and what prepare()
+ * never saw was never fenced by this run. */
+static bool fence_wanted(struct co_call *call)
+{
+    const char *before;
+
+    if (!call->run)
+        return true; /* a plan */
+    before = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "closed_before");
+    return before && strcmp(before, "no") == 0;
+}
+
 static enum co_result fence_describe(struct co_call *call, struct co_text *ret)
 {
     call->host->text_set(call->ctx, ret, "", 0);
@@ -420,6 +432,7 @@ const struct co_step rd_fence_steps[] = {
      .title = "refuse writes: min-replicas-to-write " RD_FENCE_TEXT ", on disk, and pause expiry",
      .phase = CO_PHASE_FENCE,
      .role = CO_SOURCE,
+     .wanted = fence_wanted,
      .describe = fence_describe,
      .probe = fence_probe,
      .apply = fence_apply,

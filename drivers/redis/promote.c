@@ -28,12 +28,16 @@ static enum co_result need_config(struct co_call *call, const struct rd_state *s
 
 /* ---------------------------------------------------------------- close */
 
-/* A target that was closed before the run (the old primary in a rollback) stays closed when the run is undone. */
+/* A target that was closed before the run (the old primary in a rollback) stays closed when the run is undone; and what
+ * prepare() never saw was never closed by this run. */
 static bool close_wanted(struct co_call *call)
 {
-    const char *before = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "closed_before");
+    const char *before;
 
-    return !before || strcmp(before, "yes") != 0;
+    if (!call->run)
+        return true; /* a plan */
+    before = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "closed_before");
+    return before && strcmp(before, "no") == 0;
 }
 
 static enum co_result close_describe(struct co_call *call, struct co_text *ret)

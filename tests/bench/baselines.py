@@ -167,8 +167,62 @@ class MariaDB:
         return watch.parts
 
 
-ENGINES = {"postgresql": PostgreSQL, "mariadb": MariaDB}
+class Redis:
+    """Fence: min-replicas-to-write in the config file, with a pause on top; B is closed by its own, on its disk too."""
+
+    def __init__(self, pair, box):
+        self.pair = pair
+        self.a, self.b = pair.a.connect("default", timeout_s=30), pair.b.connect("default", timeout_s=30)
+        self.b.execute_command("REPLICAOF", "127.0.0.1", str(pair.a.port))
+        while self.b.info("replication")["master_link_status"] != "up":
+            pass
+        self.b.execute_command("CONFIG", "REWRITE")
+
+    def switch(self):
+        watch = Stopwatch()
+        self.b.execute_command("CONFIG", "SET", "min-replicas-to-write", "999")
+        self.b.execute_command("CONFIG", "REWRITE")
+        watch.part("before the pause")
+        watch.parts.clear()
+        with self.a.pipeline(transaction=True) as transaction:
+            transaction.execute_command("CONFIG", "SET", "min-replicas-to-write", "999")
+            transaction.execute_command("CONFIG", "REWRITE")
+            transaction.execute_command("CLIENT", "PAUSE", "60000", "WRITE")
+            transaction.info("replication")
+            offset = transaction.execute()[-1]["master_repl_offset"]
+        watch.part("fence")
+        while self.b.info("replication")["slave_repl_offset"] < offset:
+            pass
+        watch.part("catch_up")
+        self.b.execute_command("REPLICAOF", "NO", "ONE")
+        self.b.execute_command("CONFIG", "REWRITE")
+        watch.part("promote")
+        with self.b.pipeline(transaction=True) as transaction:
+            transaction.execute_command("CONFIG", "SET", "min-replicas-to-write", "0")
+            transaction.execute_command("CONFIG", "REWRITE")
+            transaction.execute()
+        watch.part("open")
+        return watch.parts
 
 
-def make(engine, pair, box):
-    return ENGINES[engine](pair, box)
+class RedisFailover(Redis):
+    """The server's own FAILOVER, which puts nothing on disk."""
+
+    def switch(self):
+        watch = Stopwatch()
+        self.a.execute_command("FAILOVER", "TO", "127.0.0.1", str(self.pair.b.port), "TIMEOUT", "5000")
+        while self.b.info("replication")["role"] != "master":
+            pass
+        watch.part("failover")
+        return watch.parts
+
+
+ENGINES = {"postgresql": PostgreSQL, "mariadb": MariaDB, "redis": Redis, "valkey": Redis}
+
+# what the server itself offers, measured beside the script: (how it is called in the table, class)
+OWN = {"redis": ("FAILOVER", RedisFailover), "valkey": ("FAILOVER", RedisFailover)}
+
+
+def of(engine):
+    """[(who, make(pair, box))] to measure the tool against."""
+    return [("bare script", ENGINES[engine]), *([OWN[engine]] if engine in OWN else [])]

@@ -76,15 +76,15 @@ def tool_runs(box, engine, runs, writers, rows):
         print(f"  {command:9} clients {pause:7.1f} ms   reported {document['write_pause_ms']:5} ms   noise {noise:6.1f} ms", flush=True)
 
 
-def script_runs(box, engine, runs, writers, rows):
+def script_runs(box, engine, runs, writers, rows, who, make):
     for number in range(runs):
         pair = box.pair(engine, name=f"bare{number}")
-        baseline = baselines.make(engine, pair, box)
+        baseline = make(pair, box)
         parts, pause, noise, load = measure(pair, writers, baseline.switch)
         load.check_not_lost(pair.b)
-        rows.append({"who": "bare script", "clients_ms": pause, "noise_ms": noise, "phases": parts,
+        rows.append({"who": who, "clients_ms": pause, "noise_ms": noise, "phases": parts,
                      "reported_ms": sum(parts.values())})
-        print(f"  script    clients {pause:7.1f} ms   reported {sum(parts.values()):5.0f} ms   noise {noise:6.1f} ms", flush=True)
+        print(f"  {who:9.9} clients {pause:7.1f} ms   reported {sum(parts.values()):5.0f} ms   noise {noise:6.1f} ms", flush=True)
         pair.a.end()
         pair.b.end()
 
@@ -98,7 +98,7 @@ def spread(values):
 
 def print_table(engine, rows):
     print(f"\n{engine}: milliseconds as minimum / median / maximum")
-    for who in ("changeover", "bare script"):
+    for who in dict.fromkeys(row["who"] for row in rows):
         mine = [row for row in rows if row["who"] == who]
         if not mine:
             continue
@@ -129,8 +129,9 @@ def main():
     with Sandbox("bench") as box:
         tool_runs(box, options.engine, options.runs, options.writers, rows)
     if not options.no_script:
-        with Sandbox("bench-bare") as box:
-            script_runs(box, options.engine, options.runs, options.writers, rows)
+        for who, make in baselines.of(options.engine):
+            with Sandbox("bench-bare") as box:
+                script_runs(box, options.engine, options.runs, options.writers, rows, who, make)
     print_table(options.engine, rows)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
