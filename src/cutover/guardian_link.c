@@ -194,6 +194,7 @@ void co_guardian_end(struct co_runner *run)
 {
     if (!run->guardian)
         return;
+    co_watcher_stop(run); /* decided or over: there is nothing to interrupt any more */
     struct co_guardian *guardian = run->guardian;
     bool left = run->result->outcome && strcmp(run->result->outcome, "unfinished") == 0;
     if (!left) /* else it sees us go and goes on trying */

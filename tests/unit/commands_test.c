@@ -251,7 +251,7 @@ static void ends_with_its_connection(const char *yaml)
     unlink(path);
     const char *const argv[] = {"sh", "-c", "echo $$ >\"$1\"; exec sleep 300", "sh", path, NULL};
     what = words(CO_SIDE_B, argv);
-    run(&place, &what, 1500);
+    run(&place, &what, 4000);
     assert_int_equal(outcome.result, CO_EFFECT_UNKNOWN);
     assert_int_equal(outcome.err.code, CO_E_TIMEOUT);
     long pid = read_number("pid");

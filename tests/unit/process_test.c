@@ -96,7 +96,7 @@ static void test_deadline_kills_the_group(void **state)
     (void)state;
     const char *const argv[] = {"sh", "-c", "sleep 100 & echo $!; wait", NULL};
     struct co_process_spec spec = sh(argv);
-    spec.deadline_ns = co_deadline_in_ms(300);
+    spec.deadline_ns = co_deadline_in_ms(2000);
     CO_TEXT_AUTO out = CO_TEXT_INIT;
     struct co_process_result result;
     struct co_error err = {0};
