@@ -247,13 +247,16 @@ static bool is_hook(const json_t *step)
     return strcmp(S(step, "action"), "hook") == 0;
 }
 
-static void say_step(struct co_layout *layout, const json_t *step)
+/* first: the call that began it, when it took several; calls: how many. */
+static void say_step(struct co_layout *layout, const json_t *step, const json_t *first, json_int_t calls)
 {
     CO_TEXT_AUTO line = CO_TEXT_INIT;
     char took[32];
     const char *side = S(step, "side"), *pair = S(step, "pair"), *result = S(step, "result"), *by = S(step, "actor");
-    co_text_add(&line, "%s  %s%s%s%s%s %s: %s", S(step, "began"), pair[0] ? pair : "all pairs", side[0] ? " " : "", side, ", ",
+    co_text_add(&line, "%s  %s%s%s%s%s %s: %s", S(first, "began"), pair[0] ? pair : "all pairs", side[0] ? " " : "", side, ", ",
                 S(step, "action"), S(step, "step"), result[0] ? result : "not seen to end");
+    if (calls > 1)
+        co_text_add(&line, ", the last of %lld calls", (long long)calls);
     if (duration(step, took)[0])
         co_text_add(&line, ", %s", took);
     if (by[0])
@@ -277,7 +280,7 @@ static void say_hooks(struct co_layout *layout, const json_t *document)
             continue;
         if (said++ == 0)
             co_layout_heading(layout, "Hooks");
-        say_step(layout, step);
+        say_step(layout, step, step, 1);
     }
 }
 
@@ -300,18 +303,45 @@ static void say_intents(struct co_layout *layout, const json_t *document)
         co_layout_table_end(layout);
 }
 
+/* What is called again and again until it is done is one entry: `open` keeps the first call of each, counted. */
+static void say_call(struct co_layout *layout, json_t *open, json_t *step)
+{
+    CO_TEXT_AUTO key = CO_TEXT_INIT;
+    co_text_add(&key, "%s/%s/%s/%s", S(step, "pair"), S(step, "side"), S(step, "action"), S(step, "step"));
+    json_t *entry = json_object_get(open, whole(layout, &key));
+    if (!entry) {
+        entry = json_pack("{s:O, s:i}", "first", step, "calls", 0);
+        if (json_object_set_new(open, co_text_str(&key), entry) < 0) {
+            layout->out->overflow = true;
+            return;
+        }
+    }
+    json_int_t calls = json_integer_value(json_object_get(entry, "calls")) + 1;
+    if (json_object_set_new(entry, "calls", json_integer(calls)) < 0 || json_object_set(entry, "last", step) < 0)
+        layout->out->overflow = true;
+    if (strcmp(S(step, "result"), "again") == 0)
+        return;
+    say_step(layout, step, json_object_get(entry, "first"), calls);
+    json_object_del(open, co_text_str(&key));
+}
+
 static void say_executed(struct co_layout *layout, const json_t *document)
 {
     size_t i, said = 0;
-    json_t *step;
+    json_t *step, *open = json_object(), *entry;
+    const char *key;
     json_array_foreach(part(document, "steps"), i, step)
     {
         if (is_hook(step) || strcmp(S(step, "action"), "intent") == 0)
             continue;
         if (said++ == 0)
             co_layout_heading(layout, "What was executed, on which server");
-        say_step(layout, step);
+        say_call(layout, open, step);
     }
+    json_object_foreach(open, key, entry) /* never seen to be done */
+        say_step(layout, json_object_get(entry, "last"), json_object_get(entry, "first"),
+                 json_integer_value(json_object_get(entry, "calls")));
+    json_decref(open);
 }
 
 static void say_fact(struct co_layout *layout, const json_t *fact, const char *before, const char *after)

@@ -221,6 +221,29 @@ static void next_fits_the_state(void **state)
 }
 
 /* An unfinished run whose record shows that all is open has a primary. */
+static int count(const char *text, const char *needle)
+{
+    int found = 0;
+    for (const char *at = text; (at = strstr(at, needle)); at++)
+        found++;
+    return found;
+}
+
+/* Hundreds of calls until a server follows are one entry; what wasn't seen to be done is one, too. */
+static void repeated_calls_are_one_entry(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 30; i++) {
+        step("apply", "reverse.follow", "a", "START REPLICA", i < 29 ? "again" : "done", "");
+        step("apply", "reverse.rewind", "b", "REWIND", "again", "");
+    }
+    CO_AUTOFREE char *text = render(CO_REPORT_TEXT);
+    assert_int_equal(count(text, "START REPLICA"), 1);
+    assert_contains(text, "reverse.follow: done, the last of 30 calls");
+    assert_int_equal(count(text, "REWIND\n"), 1);
+    assert_contains(text, "reverse.rewind: again, the last of 30 calls");
+}
+
 static void an_opened_run_has_a_primary(void **state)
 {
     (void)state;
@@ -263,10 +286,15 @@ int main(int argc, char **argv)
     }
 #define REPORT_TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        REPORT_TEST(json_has_what_scripts_need),    REPORT_TEST(every_format_tells_everything),
-        REPORT_TEST(markup_in_values_stays_text),   REPORT_TEST(next_fits_the_state),
-        REPORT_TEST(an_opened_run_has_a_primary),   REPORT_TEST(a_secret_that_becomes_known_later_is_masked),
-        cmocka_unit_test(cells_cant_break_a_table), cmocka_unit_test(formats_have_names),
+        REPORT_TEST(json_has_what_scripts_need),
+        REPORT_TEST(every_format_tells_everything),
+        REPORT_TEST(markup_in_values_stays_text),
+        REPORT_TEST(next_fits_the_state),
+        REPORT_TEST(repeated_calls_are_one_entry),
+        REPORT_TEST(an_opened_run_has_a_primary),
+        REPORT_TEST(a_secret_that_becomes_known_later_is_masked),
+        cmocka_unit_test(cells_cant_break_a_table),
+        cmocka_unit_test(formats_have_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
