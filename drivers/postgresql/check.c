@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 
-void pg_say(struct pg_checkup *checkup, int side, enum co_severity severity, const char *code, const char *remedy, const char *format, ...)
+void pg_say(struct pg_checkup *checkup, int side, enum co_severity severity, const char *code, const char *remedy,
+            const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -11,11 +12,13 @@ void pg_say(struct pg_checkup *checkup, int side, enum co_severity severity, con
     if (vasprintf(&message, format, args) < 0)
         message = NULL;
     va_end(args);
-    struct co_finding finding = {.code = code, .severity = severity, .side = side, .message = message ? message : format, .remedy = remedy};
+    struct co_finding finding = {
+        .code = code, .severity = severity, .side = side, .message = message ? message : format, .remedy = remedy};
     checkup->call->host->finding(checkup->call->ctx, &finding);
 }
 
-static enum co_result ask_one(struct pg_checkup *checkup, const struct pg_question *question, struct co_conn *conn, enum co_side side)
+static enum co_result ask_one(struct pg_checkup *checkup, const struct pg_question *question, struct co_conn *conn,
+                              enum co_side side)
 {
     if (!conn || conn->version < question->since || (question->before && conn->version >= question->before))
         return CO_DONE;
@@ -24,8 +27,8 @@ static enum co_result ask_one(struct pg_checkup *checkup, const struct pg_questi
     if (result != CO_DONE && conn->broken)
         return result;
     if (result != CO_DONE) {
-        pg_say(checkup, (int)side, CO_WARNING, "not_checked", "Run check as an account with pg_monitor, or as a superuser.", "%s could not be checked: %s",
-               question->code, checkup->call->err->message);
+        pg_say(checkup, (int)side, CO_WARNING, "not_checked", "Run check as an account with pg_monitor, or as a superuser.",
+               "%s could not be checked: %s", question->code, checkup->call->err->message);
         return CO_DONE;
     }
     if (PQntuples(rows) == 0 || PQgetisnull(rows, 0, 0))
@@ -73,12 +76,15 @@ enum co_result pg_check(struct co_call *call, enum co_check_stage stage)
     if (checkup.target) {
         PG_RESULT rows = NULL;
         result = pg_query(call, checkup.target, PG_READ, "SELECT pg_catalog.pg_is_in_recovery()", 0, NULL, &rows);
-        checkup.follows = result == CO_DONE && pg_is_true(rows, 0, 0) && checkup.source && strcmp(checkup.source->lineage, checkup.target->lineage) == 0;
+        checkup.follows = result == CO_DONE && pg_is_true(rows, 0, 0) && checkup.source &&
+                          strcmp(checkup.source->lineage, checkup.target->lineage) == 0;
     }
     if (!checkup.source)
-        pg_say(&checkup, (int)checkup.source_side, CO_ERROR, "source_not_reached", "See `changeover status` for the reason.", "the source was not reached, so nothing of it was checked");
+        pg_say(&checkup, (int)checkup.source_side, CO_ERROR, "source_not_reached", "See `changeover status` for the reason.",
+               "the source was not reached, so nothing of it was checked");
     if (!checkup.target && stage == CO_CHECK_CUTOVER)
-        pg_say(&checkup, (int)checkup.target_side, CO_ERROR, "target_not_reached", "See `changeover status` for the reason.", "the target was not reached, so nothing of it was checked");
+        pg_say(&checkup, (int)checkup.target_side, CO_ERROR, "target_not_reached", "See `changeover status` for the reason.",
+               "the target was not reached, so nothing of it was checked");
     if (result == CO_DONE)
         result = pg_check_server(&checkup);
     if (result == CO_DONE)

@@ -13,18 +13,18 @@ struct pg_checkup {
     bool follows;                    /* the target is a standby of the source's cluster */
 };
 
-void pg_say(struct pg_checkup *checkup, int side, enum co_severity severity, const char *code, const char *remedy, const char *format, ...)
-    __attribute__((format(printf, 6, 7)));
+void pg_say(struct pg_checkup *checkup, int side, enum co_severity severity, const char *code, const char *remedy,
+            const char *format, ...) __attribute__((format(printf, 6, 7)));
 
 /* One question to one server: no row, or NULL, means that all is well; else the first row's text is the detail. */
 struct pg_question {
     const char *code;
     enum co_severity severity;
-    unsigned stages;         /* PG_AT_SETUP | PG_AT_CUTOVER */
+    unsigned stages; /* PG_AT_SETUP | PG_AT_CUTOVER */
     enum { PG_OF_SOURCE = 1, PG_OF_TARGET = 2, PG_OF_BOTH = 3 } of;
-    int since, before;       /* server_version_num, 0: any */
+    int since, before; /* server_version_num, 0: any */
     const char *sql;
-    const char *message;     /* with one %s for the detail */
+    const char *message; /* with one %s for the detail */
     const char *remedy;
 };
 #define PG_AT_SETUP 1u

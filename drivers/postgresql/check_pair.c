@@ -18,14 +18,19 @@ static enum co_result one_value(struct pg_checkup *checkup, struct co_conn *conn
 static enum co_result check_same(struct pg_checkup *checkup)
 {
     PG_RESULT rows = NULL;
-    enum co_result result = one_value(checkup, checkup->target, "SELECT pg_backend_pid()::text, (extract(epoch FROM backend_start) * 1000000)::bigint::text FROM "
-                                                                "pg_stat_activity WHERE pid = pg_backend_pid()", &rows);
+    enum co_result result =
+        one_value(checkup, checkup->target,
+                  "SELECT pg_backend_pid()::text, (extract(epoch FROM backend_start) * 1000000)::bigint::text FROM "
+                  "pg_stat_activity WHERE pid = pg_backend_pid()",
+                  &rows);
     if (result != CO_DONE || !rows || PQntuples(rows) == 0)
         return result;
     const char *params[] = {pg_value(rows, 0, 0), pg_value(rows, 0, 1)};
     PG_RESULT found = NULL;
     result = pg_query(checkup->call, checkup->source, PG_READ,
-                      "SELECT 1 FROM pg_stat_activity WHERE pid = $1::int AND (extract(epoch FROM backend_start) * 1000000)::bigint::text = $2", 2, params, &found);
+                      "SELECT 1 FROM pg_stat_activity WHERE pid = $1::int AND (extract(epoch FROM backend_start) * "
+                      "1000000)::bigint::text = $2",
+                      2, params, &found);
     if (result == CO_DONE && PQntuples(found) > 0 && strcmp(checkup->source->lineage, checkup->target->lineage) == 0)
         pg_say(checkup, -1, CO_ERROR, "same_server", "Give b the address of another server.", "a and b are the same server");
     return result;
@@ -35,21 +40,25 @@ static void check_versions(struct pg_checkup *checkup)
 {
     int a = checkup->source->version, b = checkup->target->version;
     if (a / 10000 != b / 10000)
-        pg_say(checkup, (int)checkup->target_side, CO_ERROR, "version_differs", "Physical replication needs the same major version on both sides.",
+        pg_say(checkup, (int)checkup->target_side, CO_ERROR, "version_differs",
+               "Physical replication needs the same major version on both sides.",
                "the source is PostgreSQL %d, the target PostgreSQL %d", a / 10000, b / 10000);
     else if (a != b)
-        pg_say(checkup, (int)checkup->target_side, b < a ? CO_WARNING : CO_INFO, "minor_version_differs", b < a ? "Update the target first." : "",
-               "the source is PostgreSQL %d.%d, the target %d.%d", a / 10000, a % 100, b / 10000, b % 100);
+        pg_say(checkup, (int)checkup->target_side, b < a ? CO_WARNING : CO_INFO, "minor_version_differs",
+               b < a ? "Update the target first." : "", "the source is PostgreSQL %d.%d, the target %d.%d", a / 10000, a % 100,
+               b / 10000, b % 100);
 }
 
 static enum co_result check_lineage(struct pg_checkup *checkup)
 {
     PG_RESULT rows = NULL;
-    enum co_result result = one_value(
-        checkup, checkup->target,
-        "SELECT pg_is_in_recovery(), (SELECT count(*) FROM pg_database WHERE datname NOT IN ('template0', 'template1', 'postgres')), (SELECT count(*) FROM pg_class c "
-        "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r','p','m') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)')",
-        &rows);
+    enum co_result result =
+        one_value(checkup, checkup->target,
+                  "SELECT pg_is_in_recovery(), (SELECT count(*) FROM pg_database WHERE datname NOT IN ('template0', "
+                  "'template1', 'postgres')), (SELECT count(*) FROM pg_class c "
+                  "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r','p','m') AND n.nspname NOT IN "
+                  "('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)')",
+                  &rows);
     if (result != CO_DONE || !rows)
         return result;
     bool standby = pg_is_true(rows, 0, 0);
@@ -57,24 +66,29 @@ static enum co_result check_lineage(struct pg_checkup *checkup)
     bool same = strcmp(checkup->source->lineage, checkup->target->lineage) == 0;
     if (checkup->stage == CO_CHECK_CUTOVER) {
         if (!same)
-            pg_say(checkup, (int)checkup->target_side, CO_ERROR, "other_cluster", "Run `changeover setup`.", "the target is not a copy of the source: their system identifiers differ");
+            pg_say(checkup, (int)checkup->target_side, CO_ERROR, "other_cluster", "Run `changeover setup`.",
+                   "the target is not a copy of the source: their system identifiers differ");
         else if (!standby)
-            pg_say(checkup, (int)checkup->target_side, CO_ERROR, "target_not_standby", "Run `changeover setup` with setup.replace_b to make a new copy.",
+            pg_say(checkup, (int)checkup->target_side, CO_ERROR, "target_not_standby",
+                   "Run `changeover setup` with setup.replace_b to make a new copy.",
                    "the target is a copy of the source but no standby: it was promoted and has a history of its own");
         return CO_DONE;
     }
     const char *replace = checkup->call->host->option(checkup->call->ctx, "setup.replace_b");
     if (!checkup->follows && (data || standby) && !(replace && strcmp(replace, "true") == 0))
-        pg_say(checkup, (int)checkup->target_side, CO_ERROR, "target_holds_data", "Empty it, or set `setup: {replace_b: true}`: its data directory is then moved aside and kept.",
-               standby ? "the target is a standby of another cluster" : "the target holds data of its own (%s databases besides the usual ones, %s tables)", pg_value(rows, 0, 1),
-               pg_value(rows, 0, 2));
+        pg_say(checkup, (int)checkup->target_side, CO_ERROR, "target_holds_data",
+               "Empty it, or set `setup: {replace_b: true}`: its data directory is then moved aside and kept.",
+               standby ? "the target is a standby of another cluster"
+                       : "the target holds data of its own (%s databases besides the usual ones, %s tables)",
+               pg_value(rows, 0, 1), pg_value(rows, 0, 2));
     return CO_DONE;
 }
 
 /* Recovery stops (or the standby doesn't start) when these are lower than the primary's. */
 static enum co_result check_limits(struct pg_checkup *checkup)
 {
-    static const char sql[] = "SELECT name, setting FROM pg_settings WHERE name IN ('max_connections', 'max_worker_processes', 'max_wal_senders', 'max_prepared_transactions', "
+    static const char sql[] = "SELECT name, setting FROM pg_settings WHERE name IN ('max_connections', 'max_worker_processes', "
+                              "'max_wal_senders', 'max_prepared_transactions', "
                               "'max_locks_per_transaction') ORDER BY name";
     PG_RESULT a = NULL;
     PG_RESULT b = NULL;
@@ -88,9 +102,11 @@ static enum co_result check_limits(struct pg_checkup *checkup)
         if (have >= need)
             continue;
         char remedy[160];
-        snprintf(remedy, sizeof remedy, "On the target: ALTER SYSTEM SET %s = %lld; then restart it.", pg_value(a, i, 0), (long long)need);
-        pg_say(checkup, (int)checkup->target_side, CO_ERROR, "standby_setting_too_low", remedy, "%s is %lld on the target and %lld on the source: a standby with less stops or doesn't start",
-               pg_value(a, i, 0), (long long)have, (long long)need);
+        snprintf(remedy, sizeof remedy, "On the target: ALTER SYSTEM SET %s = %lld; then restart it.", pg_value(a, i, 0),
+                 (long long)need);
+        pg_say(checkup, (int)checkup->target_side, CO_ERROR, "standby_setting_too_low", remedy,
+               "%s is %lld on the target and %lld on the source: a standby with less stops or doesn't start", pg_value(a, i, 0),
+               (long long)have, (long long)need);
     }
     return CO_DONE;
 }
@@ -99,9 +115,12 @@ static enum co_result check_limits(struct pg_checkup *checkup)
 static enum co_result check_collations(struct pg_checkup *checkup)
 {
     static const char sql[] =
-        "SELECT coalesce((SELECT string_agg(DISTINCT pg_collation_actual_version(oid), ',') FROM pg_collation WHERE collprovider = 'c' AND collname IN ('en_US', 'en_US.utf8', 'C.utf8', 'de_DE.utf8')), ''), "
-        "coalesce((SELECT pg_collation_actual_version(oid) FROM pg_collation WHERE collprovider = 'i' AND collname IN ('und-x-icu', 'en-x-icu') ORDER BY collname LIMIT 1), ''), "
-        "(SELECT string_agg(DISTINCT datcollate, ', ') FROM pg_database WHERE datcollate NOT IN ('C', 'POSIX', 'C.UTF-8', 'C.utf8'))";
+        "SELECT coalesce((SELECT string_agg(DISTINCT pg_collation_actual_version(oid), ',') FROM pg_collation WHERE "
+        "collprovider = 'c' AND collname IN ('en_US', 'en_US.utf8', 'C.utf8', 'de_DE.utf8')), ''), "
+        "coalesce((SELECT pg_collation_actual_version(oid) FROM pg_collation WHERE collprovider = 'i' AND collname IN "
+        "('und-x-icu', 'en-x-icu') ORDER BY collname LIMIT 1), ''), "
+        "(SELECT string_agg(DISTINCT datcollate, ', ') FROM pg_database WHERE datcollate NOT IN ('C', 'POSIX', 'C.UTF-8', "
+        "'C.utf8'))";
     PG_RESULT a = NULL;
     PG_RESULT b = NULL;
     enum co_result result = one_value(checkup, checkup->source, sql, &a);
@@ -115,8 +134,11 @@ static enum co_result check_collations(struct pg_checkup *checkup)
         if (!*x || !*y || strcmp(x, y) == 0)
             continue;
         pg_say(checkup, -1, i == 0 && PQgetisnull(a, 0, 2) ? CO_WARNING : CO_ERROR, "collation_version_differs",
-               "Move with logical replication, or REINDEX every index on text after the cutover and then accept: [collation_version_differs].",
-               "the %s sorts differently on the two machines (%s on the source, %s on the target): indexes on text would be silently wrong", names[i], x, y);
+               "Move with logical replication, or REINDEX every index on text after the cutover and then accept: "
+               "[collation_version_differs].",
+               "the %s sorts differently on the two machines (%s on the source, %s on the target): indexes on text would be "
+               "silently wrong",
+               names[i], x, y);
     }
     return CO_DONE;
 }
@@ -127,12 +149,16 @@ static const struct {
     bool needs_standby;
 } sets[] = {
     /* each yields one column of names; what the source has and the target lacks is the finding */
-    {"preload_missing", "SELECT btrim(x) FROM unnest(string_to_array(current_setting('shared_preload_libraries'), ',')) x WHERE btrim(x) <> ''",
-     "libraries that the source preloads are not preloaded on the target: %s", "Set shared_preload_libraries there as on the source, and restart it.", CO_ERROR, false},
+    {"preload_missing",
+     "SELECT btrim(x) FROM unnest(string_to_array(current_setting('shared_preload_libraries'), ',')) x WHERE btrim(x) <> ''",
+     "libraries that the source preloads are not preloaded on the target: %s",
+     "Set shared_preload_libraries there as on the source, and restart it.", CO_ERROR, false},
     {"hba_differs",
-     "SELECT type || ' ' || array_to_string(database, ',') || ' ' || array_to_string(user_name, ',') || coalesce(' ' || address, '') || coalesce('/' || netmask, '') || ' ' || auth_method "
+     "SELECT type || ' ' || array_to_string(database, ',') || ' ' || array_to_string(user_name, ',') || coalesce(' ' || "
+     "address, '') || coalesce('/' || netmask, '') || ' ' || auth_method "
      "FROM pg_hba_file_rules WHERE database <> '{replication}'",
-     "pg_hba.conf of the target lacks rules that the source has, so clients may be refused there: %s", "Copy what clients need into the target's pg_hba.conf, and reload.", CO_WARNING, false},
+     "pg_hba.conf of the target lacks rules that the source has, so clients may be refused there: %s",
+     "Copy what clients need into the target's pg_hba.conf, and reload.", CO_WARNING, false},
 };
 
 static enum co_result check_sets(struct pg_checkup *checkup)
@@ -172,7 +198,10 @@ static enum co_result check_extensions(struct pg_checkup *checkup)
     if (result != CO_DONE || !have || checkup->call->side != checkup->source_side)
         return result;
     PG_RESULT databases = NULL;
-    result = one_value(checkup, checkup->source, "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 AND datname <> 'template1' ORDER BY datname LIMIT 40", &databases);
+    result = one_value(checkup, checkup->source,
+                       "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 AND datname <> 'template1' "
+                       "ORDER BY datname LIMIT 40",
+                       &databases);
     for (int d = 0; result == CO_DONE && databases && d < PQntuples(databases); d++) {
         struct co_conn *conn = NULL;
         if (pg_connect_to(checkup->call, pg_value(databases, d, 0), &conn) != CO_DONE)
@@ -184,8 +213,10 @@ static enum co_result check_extensions(struct pg_checkup *checkup)
             for (int h = 0; !found && h < PQntuples(have); h++)
                 found = strcmp(pg_value(used, e, 0), pg_value(have, h, 0)) == 0;
             if (!found)
-                pg_say(checkup, (int)checkup->target_side, CO_ERROR, "extension_missing", "Install its package on the target's machine.",
-                       "extension %s, used in database %s, has no files on the target: its functions would fail there", pg_value(used, e, 0), pg_value(databases, d, 0));
+                pg_say(checkup, (int)checkup->target_side, CO_ERROR, "extension_missing",
+                       "Install its package on the target's machine.",
+                       "extension %s, used in database %s, has no files on the target: its functions would fail there",
+                       pg_value(used, e, 0), pg_value(databases, d, 0));
         }
         pg_disconnect(conn);
         result = CO_DONE;
@@ -205,7 +236,8 @@ static enum co_result check_clocks(struct pg_checkup *checkup)
         return result;
     int64_t apart = pg_number(b, 0, 0, 0) - pg_number(a, 0, 0, 0);
     if (apart > 2000 || apart < -2000)
-        pg_say(checkup, -1, CO_WARNING, "clocks_differ", "Synchronise them (NTP): now() would jump for clients.", "the clocks of the two servers are %lld ms apart", (long long)apart);
+        pg_say(checkup, -1, CO_WARNING, "clocks_differ", "Synchronise them (NTP): now() would jump for clients.",
+               "the clocks of the two servers are %lld ms apart", (long long)apart);
     return CO_DONE;
 }
 
@@ -216,13 +248,16 @@ static enum co_result check_way_back(struct pg_checkup *checkup)
     const char *params[] = {user && *user ? user : checkup->target->user};
     PG_RESULT rows = NULL;
     enum co_result result = pg_query(checkup->call, checkup->target, PG_READ,
-                                     "SELECT 1 FROM pg_hba_file_rules WHERE 'replication' = ANY (database) AND ('all' = ANY (user_name) OR $1 = ANY (user_name)) AND auth_method <> 'reject'", 1,
-                                     params, &rows);
+                                     "SELECT 1 FROM pg_hba_file_rules WHERE 'replication' = ANY (database) AND ('all' = ANY "
+                                     "(user_name) OR $1 = ANY (user_name)) AND auth_method <> 'reject'",
+                                     1, params, &rows);
     if (result != CO_DONE)
         return checkup->target->broken ? result : CO_DONE;
     if (PQntuples(rows) == 0)
-        pg_say(checkup, (int)checkup->target_side, CO_WARNING, "no_replication_rule", "Add `host replication <user> <address of the old primary> scram-sha-256` to the target's pg_hba.conf.",
-               "pg_hba.conf of the target lets nobody replicate from it: the old primary could not follow it after the cutover");
+        pg_say(
+            checkup, (int)checkup->target_side, CO_WARNING, "no_replication_rule",
+            "Add `host replication <user> <address of the old primary> scram-sha-256` to the target's pg_hba.conf.",
+            "pg_hba.conf of the target lets nobody replicate from it: the old primary could not follow it after the cutover");
     return CO_DONE;
 }
 
@@ -231,7 +266,8 @@ enum co_result pg_check_pair(struct pg_checkup *checkup)
     if (!checkup->source || !checkup->target)
         return CO_DONE;
     check_versions(checkup);
-    static enum co_result (*const checks[])(struct pg_checkup *) = {check_same, check_lineage, check_limits, check_collations, check_sets, check_extensions, check_clocks, check_way_back};
+    static enum co_result (*const checks[])(struct pg_checkup *) = {
+        check_same, check_lineage, check_limits, check_collations, check_sets, check_extensions, check_clocks, check_way_back};
     enum co_result result = CO_DONE;
     for (size_t i = 0; result == CO_DONE && i < sizeof checks / sizeof *checks; i++)
         result = checks[i](checkup);

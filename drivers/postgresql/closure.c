@@ -20,23 +20,25 @@ static void add_word(struct pg_text *text, const char *word)
     pg_text_ident(text, word); /* pg_hba.conf quotes as SQL identifiers do */
 }
 
-static const char rules_sql[] =
-    "SELECT type, database = '{replication}', 'replication' = ANY (database), "
-    "EXISTS (SELECT 1 FROM unnest(user_name) u WHERE u = 'all' OR u = session_user OR (auth_method <> 'reject' AND left(u, 1) IN ('+', '/'))), "
-    "address, netmask, auth_method, error, line_number, options, user_name, "
-    "EXISTS (SELECT 1 FROM unnest(user_name) u WHERE left(u, 1) NOT IN ('+', '/')) "
-    "FROM pg_catalog.pg_hba_file_rules ORDER BY %s";
+static const char rules_sql[] = "SELECT type, database = '{replication}', 'replication' = ANY (database), "
+                                "EXISTS (SELECT 1 FROM unnest(user_name) u WHERE u = 'all' OR u = session_user OR (auth_method "
+                                "<> 'reject' AND left(u, 1) IN ('+', '/'))), "
+                                "address, netmask, auth_method, error, line_number, options, user_name, "
+                                "EXISTS (SELECT 1 FROM unnest(user_name) u WHERE left(u, 1) NOT IN ('+', '/')) "
+                                "FROM pg_catalog.pg_hba_file_rules ORDER BY %s";
 
 /* "{a,b}" of a text[]: its elements are asked for one by one, so that no array syntax is parsed here. */
 static enum co_result elements(struct co_call *call, const char *column, int row, PGresult **ret)
 {
     return pg_queryf(call, call->conn, PG_READ, ret,
-                     "SELECT e FROM (SELECT %s AS l, row_number() OVER (ORDER BY %s) AS n FROM pg_catalog.pg_hba_file_rules) r, unnest(r.l) e "
+                     "SELECT e FROM (SELECT %s AS l, row_number() OVER (ORDER BY %s) AS n FROM pg_catalog.pg_hba_file_rules) "
+                     "r, unnest(r.l) e "
                      "WHERE r.n = %d + 1",
                      column, call->conn->version >= 160000 ? "rule_number" : "line_number", row);
 }
 
-static void add_rule(struct pg_text *file, const PGresult *rules, int row, const char *database, const char *user, const PGresult *options)
+static void add_rule(struct pg_text *file, const PGresult *rules, int row, const char *database, const char *user,
+                     const PGresult *options)
 {
     pg_text_add(file, pg_value(rules, row, 0));
     pg_text_addf(file, " %s", database);
@@ -64,8 +66,8 @@ static enum co_result add_rules(struct co_call *call, const PGresult *rules, str
 {
     for (int i = 0; i < PQntuples(rules); i++) {
         if (!PQgetisnull(rules, i, 7))
-            return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Correct pg_hba.conf on that server.", "pg_hba.conf of the target, line %s: %s",
-                           pg_value(rules, i, 8), pg_value(rules, i, 7));
+            return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Correct pg_hba.conf on that server.",
+                           "pg_hba.conf of the target, line %s: %s", pg_value(rules, i, 8), pg_value(rules, i, 7));
         PG_RESULT options = NULL;
         if (!PQgetisnull(rules, i, 9)) {
             enum co_result result = elements(call, "options", i, &options);
@@ -91,7 +93,8 @@ static enum co_result add_rules(struct co_call *call, const PGresult *rules, str
 static enum co_result closed_file(struct co_call *call, struct pg_text *file)
 {
     PG_RESULT rules = NULL;
-    enum co_result result = pg_queryf(call, call->conn, PG_READ, &rules, rules_sql, call->conn->version >= 160000 ? "rule_number" : "line_number");
+    enum co_result result =
+        pg_queryf(call, call->conn, PG_READ, &rules, rules_sql, call->conn->version >= 160000 ? "rule_number" : "line_number");
     if (result != CO_DONE)
         return result;
     pg_text_addf(file, "%s%s ; the original is beside this file under the run's name.\n", PG_CLOSED_HEAD, pg_run_id(call));
@@ -112,7 +115,8 @@ static enum co_result closed_file(struct co_call *call, struct pg_text *file)
 static enum co_result find_file(struct co_call *call, struct pg_text *script)
 {
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.current_setting('hba_file')", 0, NULL, &rows);
+    enum co_result result =
+        pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.current_setting('hba_file')", 0, NULL, &rows);
     if (result != CO_DONE)
         return result;
     PG_TEXT name = {0};
@@ -121,7 +125,8 @@ static enum co_result find_file(struct co_call *call, struct pg_text *script)
     return CO_DONE;
 }
 
-static enum co_result run_script(struct co_call *call, const char *before, const char *input, const char *script, const char *after)
+static enum co_result run_script(struct co_call *call, const char *before, const char *input, const char *script,
+                                 const char *after)
 {
     PG_TEXT sql = {0};
     pg_text_addf(&sql, "%sCOPY (SELECT ", before);
@@ -138,7 +143,8 @@ static enum co_result run_script(struct co_call *call, const char *before, const
             snprintf(call->err->message, sizeof call->err->message, "pg_hba.conf is the closed one of another run");
             return CO_NO_EFFECT;
         }
-        snprintf(call->err->hint, sizeof call->err->hint, "The account of the server must be able to write pg_hba.conf and its folder.");
+        snprintf(call->err->hint, sizeof call->err->hint,
+                 "The account of the server must be able to write pg_hba.conf and its folder.");
         return CO_EFFECT_UNKNOWN;
     }
     return result;
@@ -157,7 +163,8 @@ static enum co_result write_closed(struct co_call *call)
     const char *run = pg_run_id(call);
     pg_text_addf(&script,
                  "case \"$head\" in '" PG_CLOSED_HEAD "%s '*) exit 0;; '" PG_CLOSED_HEAD "'*) exit 91;; esac; "
-                 "cp -p \"$f\" \"$f.changeover-%s\" && cp -p \"$f\" \"$f.changeover-new\" && printf %%s \"$x\" | base64 -d > \"$f.changeover-new\" && "
+                 "cp -p \"$f\" \"$f.changeover-%s\" && cp -p \"$f\" \"$f.changeover-new\" && printf %%s \"$x\" | base64 -d > "
+                 "\"$f.changeover-new\" && "
                  "sync \"$f.changeover-%s\" \"$f.changeover-new\" && mv -f \"$f.changeover-new\" \"$f\" && sync \"${f%%/*}\"",
                  run, run, run);
     PG_TEXT code = {0};
@@ -205,7 +212,8 @@ static enum co_result let_in(struct co_call *call, bool *ret)
 static enum co_result reload(struct co_call *call)
 {
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.clock_timestamp()::text, pg_catalog.pg_reload_conf()", 0, NULL, &rows);
+    enum co_result result = pg_query(call, call->conn, PG_READ,
+                                     "SELECT pg_catalog.clock_timestamp()::text, pg_catalog.pg_reload_conf()", 0, NULL, &rows);
     if (result != CO_DONE)
         return result;
     for (;;) {
@@ -225,7 +233,8 @@ static enum co_result reload(struct co_call *call)
 static enum co_result close_describe(struct co_call *call, struct co_text *ret)
 {
     call->host->text_add(call->ctx, ret,
-                         "pg_hba.conf <- rules for the tool's account to database " PG_DATABASE " and for replication only (original kept beside it)\n"
+                         "pg_hba.conf <- rules for the tool's account to database " PG_DATABASE
+                         " and for replication only (original kept beside it)\n"
                          "SELECT pg_reload_conf()\nSELECT pg_terminate_backend(pid) <of every other session>\n");
     return CO_DONE;
 }
@@ -245,7 +254,8 @@ static enum co_result close_probe(struct co_call *call, enum co_presence *ret)
     PG_RESULT rows = NULL;
     /* Seconds are what the file system shows; the reload that follows the write is never in an earlier one. */
     result = pg_queryf(call, call->conn, PG_READ, &rows,
-                       "SELECT (SELECT count(*) FROM %s f), pg_catalog.pg_conf_load_time() >= (pg_catalog.pg_stat_file(pg_catalog.current_setting('hba_file'))).change",
+                       "SELECT (SELECT count(*) FROM %s f), pg_catalog.pg_conf_load_time() >= "
+                       "(pg_catalog.pg_stat_file(pg_catalog.current_setting('hba_file'))).change",
                        pg_text_str(&foreign));
     if (result == CO_DONE && pg_number(rows, 0, 0, 1) == 0 && pg_is_true(rows, 0, 1))
         *ret = CO_PRESENT;
@@ -269,7 +279,8 @@ static enum co_result restore_script(struct co_call *call, struct pg_text *scrip
     enum co_result result = find_file(call, script);
     /* A file that isn't closed was put there by somebody else since: theirs stays. */
     pg_text_addf(script,
-                 "case \"$head\" in '" PG_CLOSED_HEAD "'*) ;; *) exit 0;; esac; b=\"$f.changeover-%s\"; [ -f \"$b\" ] || exit 92; exec mv -f \"$b\" \"$f\"",
+                 "case \"$head\" in '" PG_CLOSED_HEAD
+                 "'*) ;; *) exit 0;; esac; b=\"$f.changeover-%s\"; [ -f \"$b\" ] || exit 92; exec mv -f \"$b\" \"$f\"",
                  pg_run_id(call));
     return result;
 }
@@ -294,10 +305,12 @@ static enum co_result close_revert(struct co_call *call)
     result = restore_script(call, &script);
     if (result != CO_DONE)
         return result;
-    result = run_script(call,
-                        "DO $co$ BEGIN IF NOT pg_catalog.pg_is_in_recovery() THEN RAISE EXCEPTION USING ERRCODE = '" PG_STATE_REFUSE
-                        "', MESSAGE = 'the server was promoted in a run that was undone; it stays closed until it is set up again'; END IF; END $co$; ",
-                        "", pg_text_str(&script), "");
+    result =
+        run_script(call,
+                   "DO $co$ BEGIN IF NOT pg_catalog.pg_is_in_recovery() THEN RAISE EXCEPTION USING ERRCODE = '" PG_STATE_REFUSE
+                   "', MESSAGE = 'the server was promoted in a run that was undone; it stays closed until it is set up again'; "
+                   "END IF; END $co$; ",
+                   "", pg_text_str(&script), "");
     return result == CO_DONE ? reload(call) : result;
 }
 
@@ -330,7 +343,8 @@ static enum co_result open_probe(struct co_call *call, enum co_presence *ret)
     if (result != CO_DONE)
         return result;
     PG_RESULT rows = NULL;
-    result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT 1 FROM changeover.fence)", 0, NULL, &rows);
+    result = pg_query(call, call->conn, PG_READ,
+                      "SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT 1 FROM changeover.fence)", 0, NULL, &rows);
     if (result != CO_DONE)
         return result;
     bool shut = pg_is_true(rows, 0, 0) || pg_is_true(rows, 0, 1);
@@ -384,7 +398,9 @@ static bool archive_wanted(struct co_call *call)
     if (!call->conn)
         return true;
     PG_RESULT rows = NULL;
-    return pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.current_setting('archive_mode') <> 'off'", 0, NULL, &rows) != CO_DONE || pg_is_true(rows, 0, 0);
+    return pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.current_setting('archive_mode') <> 'off'", 0, NULL, &rows) !=
+               CO_DONE ||
+           pg_is_true(rows, 0, 0);
 }
 
 static enum co_result archive_describe(struct co_call *call, struct co_text *ret)

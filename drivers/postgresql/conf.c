@@ -15,10 +15,11 @@ enum co_result pg_conf_look(struct co_call *call, const char *name, char **ret)
     const char *params[] = {name};
     PG_RESULT rows = NULL;
     *ret = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ,
-                                     "SELECT setting FROM pg_catalog.pg_file_settings WHERE name = $1 AND sourcefile ~ '[/\\\\]postgresql\\.auto\\.conf$' "
-                                     "ORDER BY seqno DESC LIMIT 1",
-                                     1, params, &rows);
+    enum co_result result = pg_query(
+        call, call->conn, PG_READ,
+        "SELECT setting FROM pg_catalog.pg_file_settings WHERE name = $1 AND sourcefile ~ '[/\\\\]postgresql\\.auto\\.conf$' "
+        "ORDER BY seqno DESC LIMIT 1",
+        1, params, &rows);
     if (result != CO_DONE || PQntuples(rows) == 0)
         return result;
     *ret = strdup(pg_value(rows, 0, 0));

@@ -17,11 +17,11 @@
 /* ---------------------------------------------------------------- names */
 
 struct lookup {
-    atomic_int users;    /* the caller and the thread; the last one frees */
-    int done[2];         /* a pipe: the thread writes one byte */
-    int status;          /* of getaddrinfo */
+    atomic_int users; /* the caller and the thread; the last one frees */
+    int done[2];      /* a pipe: the thread writes one byte */
+    int status;       /* of getaddrinfo */
     char *name;
-    char *addresses;     /* comma-separated */
+    char *addresses; /* comma-separated */
 };
 
 static void lookup_drop(struct lookup *job)
@@ -95,11 +95,13 @@ static enum co_result resolve(struct co_call *call, const char *name, char **ret
         if (!*ret)
             result = pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     } else if (got > 0) {
-        result = pg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "Correct the name in `url`, or the name service of this machine.",
-                         "the name %s can't be resolved: %s", name, gai_strerror(job->status));
+        result =
+            pg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "Correct the name in `url`, or the name service of this machine.",
+                    "the name %s can't be resolved: %s", name, gai_strerror(job->status));
     } else {
         result = pg_fail(call, CO_NO_EFFECT, got < 0 ? CO_E_INTERRUPTED : CO_E_TIMEOUT,
-                         "The name service did not answer; an IP address in `url` avoids it.", "the name %s was not resolved in time", name);
+                         "The name service did not answer; an IP address in `url` avoids it.",
+                         "the name %s was not resolved in time", name);
     }
     lookup_drop(job);
     return result;
@@ -147,7 +149,8 @@ static enum co_result login_failed(struct co_call *call, PGconn *pg, const char 
     if (*err->native) {
         err->code = pg_code_of_state(err->native);
         if (pg_starts(err->native, "28"))
-            snprintf(err->hint, sizeof err->hint, "Check user %s, its password and the server's pg_hba.conf for database %s.", user, database);
+            snprintf(err->hint, sizeof err->hint, "Check user %s, its password and the server's pg_hba.conf for database %s.",
+                     user, database);
         else if (pg_state_is(err, "57P03"))
             snprintf(err->hint, sizeof err->hint, "%s", "The server is starting, stopping or recovering.");
         else if (pg_state_is(err, "55000"))
@@ -229,12 +232,14 @@ enum co_result pg_login(struct co_call *call, const struct pg_login *login, PGco
     PQsetErrorVerbosity(pg, PQERRORS_VERBOSE);
     PostgresPollingStatusType state = PQstatus(pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
     while (state == PGRES_POLLING_READING || state == PGRES_POLLING_WRITING) {
-        int got = call->host->wait_fd(call->ctx, PQsocket(pg), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, call->deadline_ns);
+        int got =
+            call->host->wait_fd(call->ctx, PQsocket(pg), state == PGRES_POLLING_READING ? POLLIN : POLLOUT, call->deadline_ns);
         if (got <= 0) {
             PQfinish(pg);
-            return pg_fail(call, CO_NO_EFFECT, got < 0 ? CO_E_INTERRUPTED : CO_E_TIMEOUT,
-                           "The address answers too slowly or not at all; look whether the server is frozen or a firewall drops packets.",
-                           "no login at %s port %s before the deadline", address, port);
+            return pg_fail(
+                call, CO_NO_EFFECT, got < 0 ? CO_E_INTERRUPTED : CO_E_TIMEOUT,
+                "The address answers too slowly or not at all; look whether the server is frozen or a firewall drops packets.",
+                "no login at %s port %s before the deadline", address, port);
         }
         state = PQconnectPoll(pg);
     }
@@ -299,7 +304,8 @@ static const char session_sql[] =
     "SELECT count(pg_catalog.set_config(name, value, false)) FROM (VALUES ('statement_timeout', '0'), ('lock_timeout', '0'), "
     "('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'), ('transaction_timeout', '0'), "
     "('client_connection_check_interval', '0'), ('synchronous_commit', 'local'), ('default_transaction_read_only', 'off'), "
-    "('default_transaction_isolation', 'read committed'), ('search_path', 'pg_catalog'), ('standard_conforming_strings', 'on'), "
+    "('default_transaction_isolation', 'read committed'), ('search_path', 'pg_catalog'), ('standard_conforming_strings', "
+    "'on'), "
     "('client_min_messages', 'error'), ('DateStyle', 'ISO'), ('TimeZone', 'UTC'), ('IntervalStyle', 'postgres'), "
     "('extra_float_digits', '1'), ('bytea_output', 'hex'), ('jit', 'off'), ('row_security', 'off')) v(name, value) "
     "JOIN pg_catalog.pg_settings s USING (name);"

@@ -9,7 +9,8 @@
 
 static enum co_result follower_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_add(call->ctx, ret, "ALTER SYSTEM RESET primary_conninfo\nALTER SYSTEM RESET primary_slot_name\nSELECT pg_reload_conf()\n");
+    call->host->text_add(
+        call->ctx, ret, "ALTER SYSTEM RESET primary_conninfo\nALTER SYSTEM RESET primary_slot_name\nSELECT pg_reload_conf()\n");
     return CO_DONE;
 }
 
@@ -19,8 +20,9 @@ static enum co_result follower_probe(struct co_call *call, enum co_presence *ret
     if (!pg_alive(call->conn))
         return CO_DONE; /* a follower that is gone follows nobody */
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ,
-                                     "SELECT pg_catalog.pg_is_in_recovery() AND pg_catalog.current_setting('primary_conninfo') <> ''", 0, NULL, &rows);
+    enum co_result result = pg_query(
+        call, call->conn, PG_READ,
+        "SELECT pg_catalog.pg_is_in_recovery() AND pg_catalog.current_setting('primary_conninfo') <> ''", 0, NULL, &rows);
     if (result == CO_DONE)
         *ret = pg_is_true(rows, 0, 0) ? CO_ABSENT : CO_PRESENT;
     return result;
@@ -30,7 +32,8 @@ static enum co_result follower_apply(struct co_call *call)
 {
     if (!pg_alive(call->conn))
         return CO_DONE;
-    static const char *const statements[] = {"ALTER SYSTEM RESET primary_conninfo", "ALTER SYSTEM RESET primary_slot_name", "SELECT pg_catalog.pg_reload_conf()"};
+    static const char *const statements[] = {"ALTER SYSTEM RESET primary_conninfo", "ALTER SYSTEM RESET primary_slot_name",
+                                             "SELECT pg_catalog.pg_reload_conf()"};
     enum co_result result = pg_guarded_plain(call, call->conn, false, statements, 3);
     if (result != CO_DONE)
         return result;
@@ -55,20 +58,22 @@ const struct co_step pg_step_detach_follower = {
 
 static enum co_result primary_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_add(call->ctx, ret,
-                         "SELECT pg_drop_replication_slot(<changeover_a, changeover_b>)\nin database %s: DROP SCHEMA changeover CASCADE\n"
-                         "DROP ROLE <those that setup made>\nDROP DATABASE " PG_DATABASE "\n",
-                         pg_url_database(call, call->side));
+    call->host->text_add(
+        call->ctx, ret,
+        "SELECT pg_drop_replication_slot(<changeover_a, changeover_b>)\nin database %s: DROP SCHEMA changeover CASCADE\n"
+        "DROP ROLE <those that setup made>\nDROP DATABASE " PG_DATABASE "\n",
+        pg_url_database(call, call->side));
     return CO_DONE;
 }
 
 static enum co_result primary_probe(struct co_call *call, enum co_presence *ret)
 {
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ,
-                                     "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name IN ('changeover_a', 'changeover_b')) OR "
-                                     "EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = '" PG_DATABASE "')",
-                                     0, NULL, &rows);
+    enum co_result result = pg_query(
+        call, call->conn, PG_READ,
+        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name IN ('changeover_a', 'changeover_b')) OR "
+        "EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = '" PG_DATABASE "')",
+        0, NULL, &rows);
     if (result == CO_DONE)
         *ret = pg_is_true(rows, 0, 0) ? CO_ABSENT : CO_PRESENT;
     return result;
@@ -99,12 +104,14 @@ static enum co_result primary_apply(struct co_call *call)
         return result;
     /* A walsender that still holds the slot goes first; the follower was told to stop. */
     result = pg_guarded(call, conn,
-                        "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots WHERE slot_name IN ('changeover_a', 'changeover_b') "
+                        "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots WHERE "
+                        "slot_name IN ('changeover_a', 'changeover_b') "
                         "AND active_pid IS NOT NULL",
                         NULL);
     if (result == CO_DONE)
         result = pg_guarded(call, conn,
-                            "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE slot_name IN ('changeover_a', 'changeover_b')",
+                            "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots WHERE "
+                            "slot_name IN ('changeover_a', 'changeover_b')",
                             NULL);
     if (result == CO_NO_EFFECT && pg_state_is(call->err, "55006"))
         result = CO_AGAIN;

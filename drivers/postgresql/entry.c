@@ -6,11 +6,14 @@
 static const struct co_engine engines[] = {{.name = "postgresql", .schemes = "postgresql|postgres", .default_port = 5432}};
 
 static const struct co_option options[] = {
-    {"mode", CO_OPT_PAIR, CO_OPT_ENUM, "physical", "physical", "How b follows a: physical (streaming replication of the whole cluster)."},
+    {"mode", CO_OPT_PAIR, CO_OPT_ENUM, "physical", "physical",
+     "How b follows a: physical (streaming replication of the whole cluster)."},
     {"fence", CO_OPT_PAIR, CO_OPT_ENUM, "soft|stop", "soft",
-     "How the old primary refuses writes: soft (it keeps running, shortest pause) or stop (it is shut down cleanly; needs `host` of that side)."},
+     "How the old primary refuses writes: soft (it keeps running, shortest pause) or stop (it is shut down cleanly; needs "
+     "`host` of that side)."},
     {"setup.method", CO_OPT_PAIR, CO_OPT_ENUM, "basebackup", "basebackup", "How setup copies a to b."},
-    {"setup.replace_b", CO_OPT_PAIR, CO_OPT_BOOL, NULL, "false", "Setup may replace a cluster on b that holds data; its data directory is moved aside and kept."},
+    {"setup.replace_b", CO_OPT_PAIR, CO_OPT_BOOL, NULL, "false",
+     "Setup may replace a cluster on b that holds data; its data directory is moved aside and kept."},
     {"host.data_directory", CO_OPT_SIDE, CO_OPT_STRING, NULL, NULL, "The server's data directory on that side's machine."},
     {"host.bin_directory", CO_OPT_SIDE, CO_OPT_STRING, NULL, NULL,
      "The folder of the server's programs on that side's machine; default: where Debian and Red Hat put them, else PATH."},
@@ -22,9 +25,10 @@ static const struct co_option options[] = {
 static struct co_step steps[STEP_COUNT]; /* filled once, by co_driver_entry */
 
 static const struct co_step *const ordered[] = {
-    &pg_step_setup_database, &pg_step_setup_replication, &pg_step_setup_probe, &pg_step_setup_slot, &pg_step_setup_copy, &pg_step_setup_place,
-    &pg_step_setup_start, &pg_step_autovacuum, &pg_step_archive, &pg_step_close, &pg_step_fence, &pg_step_standby_signal, &pg_step_stop,
-    &pg_step_promote, &pg_step_open, &pg_step_open_archive, &pg_step_reverse_slot, &pg_step_follow, &pg_step_follower_settings, &pg_step_undo_sync,
+    &pg_step_setup_database,  &pg_step_setup_replication, &pg_step_setup_probe, &pg_step_setup_slot,        &pg_step_setup_copy,
+    &pg_step_setup_place,     &pg_step_setup_start,       &pg_step_autovacuum,  &pg_step_archive,           &pg_step_close,
+    &pg_step_fence,           &pg_step_standby_signal,    &pg_step_stop,        &pg_step_promote,           &pg_step_open,
+    &pg_step_open_archive,    &pg_step_reverse_slot,      &pg_step_follow,      &pg_step_follower_settings, &pg_step_undo_sync,
     &pg_step_detach_follower, &pg_step_detach_primary};
 _Static_assert(sizeof ordered / sizeof *ordered == STEP_COUNT, "every step has a place");
 

@@ -39,11 +39,16 @@ int pg_code_of_state(const char *state)
         const char *prefix;
         int code;
     } table[] = {
-        {PG_STATE_TOKEN, CO_E_CONFLICT}, {PG_STATE_REFUSE, CO_E_STATE}, {"08", CO_E_UNREACHABLE}, {"28", CO_E_AUTH},
-        {"42501", CO_E_PRIVILEGE},       {"25006", CO_E_REFUSED},       {"57014", CO_E_TIMEOUT},  {"55P03", CO_E_TIMEOUT},
-        {"57P01", CO_E_UNREACHABLE},     {"57P02", CO_E_UNREACHABLE},   {"57P03", CO_E_UNREACHABLE}, {"57P05", CO_E_UNREACHABLE},
-        {"57P04", CO_E_UNREACHABLE},     {"53300", CO_E_UNREACHABLE},   {"53100", CO_E_SPACE},    {"53200", CO_E_SERVER},
-        {"0A000", CO_E_UNSUPPORTED},     {"55000", CO_E_STATE},         {"38000", CO_E_COMMAND},
+        {PG_STATE_TOKEN, CO_E_CONFLICT}, {PG_STATE_REFUSE, CO_E_STATE},
+        {"08", CO_E_UNREACHABLE},        {"28", CO_E_AUTH},
+        {"42501", CO_E_PRIVILEGE},       {"25006", CO_E_REFUSED},
+        {"57014", CO_E_TIMEOUT},         {"55P03", CO_E_TIMEOUT},
+        {"57P01", CO_E_UNREACHABLE},     {"57P02", CO_E_UNREACHABLE},
+        {"57P03", CO_E_UNREACHABLE},     {"57P05", CO_E_UNREACHABLE},
+        {"57P04", CO_E_UNREACHABLE},     {"53300", CO_E_UNREACHABLE},
+        {"53100", CO_E_SPACE},           {"53200", CO_E_SERVER},
+        {"0A000", CO_E_UNSUPPORTED},     {"55000", CO_E_STATE},
+        {"38000", CO_E_COMMAND},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++)
         if (pg_starts(state, table[i].prefix))
@@ -72,9 +77,11 @@ void pg_server_error(struct co_call *call, const PGresult *result)
     pg_one_line(more, sizeof more, detail ? detail : "");
     snprintf(err->message, sizeof err->message, "%s%s%s%s", line, *more ? " (" : "", more, *more ? ")" : "");
     if (strcmp(err->native, PG_STATE_TOKEN) == 0)
-        snprintf(err->hint, sizeof err->hint, "%s", "Another process took this run over, or another run holds the server; look with `changeover status`.");
+        snprintf(err->hint, sizeof err->hint, "%s",
+                 "Another process took this run over, or another run holds the server; look with `changeover status`.");
     else if (err->code == CO_E_PRIVILEGE)
-        snprintf(err->hint, sizeof err->hint, "%s", "Give the tool's account what `changeover init --grants` prints, or use a superuser.");
+        snprintf(err->hint, sizeof err->hint, "%s",
+                 "Give the tool's account what `changeover init --grants` prints, or use a superuser.");
     else
         pg_one_line(err->hint, sizeof err->hint, hint ? hint : "");
 }

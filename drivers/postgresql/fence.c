@@ -63,14 +63,17 @@ const struct co_step pg_step_autovacuum = {
 /* ---------------------------------------------------------------- databases */
 
 static const char fence_sql[] =
-    "DO $co$ DECLARE d record; BEGIN FOR d IN SELECT oid, datname FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 "
-    "AND datname <> '" PG_DATABASE "' LOOP INSERT INTO changeover.fence (database, name) VALUES (d.oid, d.datname) ON CONFLICT DO NOTHING; "
+    "DO $co$ DECLARE d record; BEGIN FOR d IN SELECT oid, datname FROM pg_catalog.pg_database WHERE datallowconn AND "
+    "datconnlimit <> -2 "
+    "AND datname <> '" PG_DATABASE
+    "' LOOP INSERT INTO changeover.fence (database, name) VALUES (d.oid, d.datname) ON CONFLICT DO NOTHING; "
     "EXECUTE pg_catalog.format('ALTER DATABASE %I ALLOW_CONNECTIONS false', d.datname); END LOOP; END $co$";
 
-const char pg_fence_lift_sql[] =
-    "DO $co$ DECLARE d record; BEGIN FOR d IN SELECT p.datname FROM pg_catalog.pg_database p JOIN changeover.fence f ON f.database = p.oid "
-    "WHERE NOT p.datallowconn AND p.datconnlimit <> -2 LOOP EXECUTE pg_catalog.format('ALTER DATABASE %I ALLOW_CONNECTIONS true', d.datname); "
-    "END LOOP; DELETE FROM changeover.fence; END $co$";
+const char pg_fence_lift_sql[] = "DO $co$ DECLARE d record; BEGIN FOR d IN SELECT p.datname FROM pg_catalog.pg_database p JOIN "
+                                 "changeover.fence f ON f.database = p.oid "
+                                 "WHERE NOT p.datallowconn AND p.datconnlimit <> -2 LOOP EXECUTE pg_catalog.format('ALTER "
+                                 "DATABASE %I ALLOW_CONNECTIONS true', d.datname); "
+                                 "END LOOP; DELETE FROM changeover.fence; END $co$";
 
 static enum co_result list(struct co_call *call, struct co_text *ret, const char *value)
 {
@@ -79,10 +82,11 @@ static enum co_result list(struct co_call *call, struct co_text *ret, const char
         call->host->text_add(call->ctx, ret, "ALTER DATABASE <each but changeover> ALLOW_CONNECTIONS %s\n", value);
         return CO_DONE;
     }
-    enum co_result result = pg_query(call, call->conn, PG_READ,
-                                     "SELECT pg_catalog.quote_ident(datname) FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 AND "
-                                     "datname <> '" PG_DATABASE "' ORDER BY 1",
-                                     0, NULL, &rows);
+    enum co_result result = pg_query(
+        call, call->conn, PG_READ,
+        "SELECT pg_catalog.quote_ident(datname) FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 AND "
+        "datname <> '" PG_DATABASE "' ORDER BY 1",
+        0, NULL, &rows);
     for (int i = 0; result == CO_DONE && i < PQntuples(rows); i++)
         call->host->text_add(call->ctx, ret, "ALTER DATABASE %s ALLOW_CONNECTIONS %s\n", pg_value(rows, i, 0), value);
     return result;
@@ -97,8 +101,8 @@ static enum co_result fence_probe(struct co_call *call, enum co_presence *ret)
 {
     PG_RESULT rows = NULL;
     enum co_result result = pg_query(call, call->conn, PG_READ,
-                                     "SELECT (SELECT count(*) FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 AND datname <> '" PG_DATABASE
-                                     "'), EXISTS (SELECT 1 FROM changeover.fence)",
+                                     "SELECT (SELECT count(*) FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit "
+                                     "<> -2 AND datname <> '" PG_DATABASE "'), EXISTS (SELECT 1 FROM changeover.fence)",
                                      0, NULL, &rows);
     if (result != CO_DONE)
         return result;

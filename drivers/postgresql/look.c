@@ -19,12 +19,13 @@ static void instance_name(const struct co_conn *conn, const char *made, char ret
 enum co_result pg_closure_look(struct co_call *call, struct co_conn *conn, enum pg_closure *ret, struct pg_text *ret_run)
 {
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, conn, PG_READ,
-                                     "SELECT CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_read_file(text,bigint,bigint,boolean)', "
-                                     "'EXECUTE') AND EXISTS (SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'hba_file') "
-                                     "THEN pg_catalog.split_part(pg_catalog.pg_read_file((SELECT setting FROM pg_catalog.pg_settings "
-                                     "WHERE name = 'hba_file'), 0, 200, true), E'\\n', 1) END",
-                                     0, NULL, &rows);
+    enum co_result result =
+        pg_query(call, conn, PG_READ,
+                 "SELECT CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_read_file(text,bigint,bigint,boolean)', "
+                 "'EXECUTE') AND EXISTS (SELECT 1 FROM pg_catalog.pg_settings WHERE name = 'hba_file') "
+                 "THEN pg_catalog.split_part(pg_catalog.pg_read_file((SELECT setting FROM pg_catalog.pg_settings "
+                 "WHERE name = 'hba_file'), 0, 200, true), E'\\n', 1) END",
+                 0, NULL, &rows);
     *ret = PG_CLOSURE_UNKNOWN;
     if (result != CO_DONE)
         return result;
@@ -47,9 +48,11 @@ static const char identify_sql[] =
     "(extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint, "
     "CASE WHEN pg_catalog.has_function_privilege('pg_catalog.pg_stat_file(text)', 'EXECUTE') "
     "THEN extract(epoch FROM (pg_catalog.pg_stat_file('PG_VERSION')).change)::bigint::text ELSE '' END, "
-    "(SELECT count(*) FROM pg_catalog.pg_database WHERE datname NOT IN ('template0', 'template1', 'postgres', '" PG_DATABASE "')), "
+    "(SELECT count(*) FROM pg_catalog.pg_database WHERE datname NOT IN ('template0', 'template1', 'postgres', '" PG_DATABASE
+    "')), "
     "(SELECT count(*) FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 AND datname <> '" PG_DATABASE "'), "
-    "(SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r','p','m') "
+    "(SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN "
+    "('r','p','m') "
     "AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'changeover') AND n.nspname !~ '^pg_(toast|temp)'), "
     "pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1), "
     "EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datname = '" PG_DATABASE "')";
@@ -86,10 +89,11 @@ enum co_result pg_identify(struct co_call *call, struct co_identity *ret)
     if (!call->run) {
         /* Counts the files of every database: not in a run, where each login would pay for it. */
         PG_RESULT size = NULL;
-        result = pg_query(call, conn, PG_READ,
-                          "SELECT sum(pg_catalog.pg_database_size(oid))::bigint FROM pg_catalog.pg_database "
-                          "WHERE pg_catalog.has_database_privilege(oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER')",
-                          0, NULL, &size);
+        result = pg_query(
+            call, conn, PG_READ,
+            "SELECT sum(pg_catalog.pg_database_size(oid))::bigint FROM pg_catalog.pg_database "
+            "WHERE pg_catalog.has_database_privilege(oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER')",
+            0, NULL, &size);
         if (result == CO_DONE)
             ret->data_bytes = pg_number(size, 0, 0, -1);
         else if (conn->broken)
@@ -102,11 +106,11 @@ enum co_result pg_identify(struct co_call *call, struct co_identity *ret)
 enum co_result pg_can_rewind(struct co_call *call, struct co_conn *conn, bool *ret)
 {
     PG_RESULT rows = NULL;
-    enum co_result result =
-        pg_query(call, conn, PG_READ,
-                 "SELECT (pg_catalog.current_setting('data_checksums') = 'on' OR pg_catalog.current_setting('wal_log_hints') = 'on') "
-                 "AND pg_catalog.current_setting('full_page_writes') = 'on'",
-                 0, NULL, &rows);
+    enum co_result result = pg_query(
+        call, conn, PG_READ,
+        "SELECT (pg_catalog.current_setting('data_checksums') = 'on' OR pg_catalog.current_setting('wal_log_hints') = 'on') "
+        "AND pg_catalog.current_setting('full_page_writes') = 'on'",
+        0, NULL, &rows);
     if (result == CO_DONE)
         *ret = pg_is_true(rows, 0, 0);
     return result;
@@ -123,7 +127,8 @@ bool pg_machine_ready(struct co_call *call, enum co_side side)
 {
     const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, side);
     return endpoint->has_host && call->host->side_option(call->ctx, side, "host.data_directory") &&
-           call->host->argv_option(call->ctx, (int)side, "host.start") && call->host->argv_option(call->ctx, (int)side, "host.stop");
+           call->host->argv_option(call->ctx, (int)side, "host.start") &&
+           call->host->argv_option(call->ctx, (int)side, "host.stop");
 }
 
 enum co_result pg_capabilities(struct co_call *call, struct co_capabilities *ret)
@@ -152,9 +157,11 @@ static const char settings_sql[] =
     "'max_wal_senders', 'max_replication_slots', 'max_connections', 'max_worker_processes', 'max_prepared_transactions', "
     "'max_locks_per_transaction', 'wal_log_hints', 'data_checksums', 'full_page_writes', 'synchronous_standby_names', "
     "'synchronous_commit', 'default_transaction_read_only', 'recovery_min_apply_delay', 'hot_standby', 'hot_standby_feedback', "
-    "'max_slot_wal_keep_size', 'wal_keep_size', 'archive_mode', 'archive_command', 'archive_library', 'shared_preload_libraries', "
+    "'max_slot_wal_keep_size', 'wal_keep_size', 'archive_mode', 'archive_command', 'archive_library', "
+    "'shared_preload_libraries', "
     "'autovacuum', 'fsync', 'data_directory', 'hba_file', 'config_file', 'port', 'listen_addresses', 'ssl', 'server_encoding', "
-    "'lc_collate', 'lc_ctype', 'TimeZone', 'shared_buffers', 'work_mem', 'max_wal_size', 'wal_receiver_timeout', 'wal_sender_timeout', "
+    "'lc_collate', 'lc_ctype', 'TimeZone', 'shared_buffers', 'work_mem', 'max_wal_size', 'wal_receiver_timeout', "
+    "'wal_sender_timeout', "
     "'primary_slot_name', 'block_size', 'wal_block_size', 'wal_segment_size', 'cluster_name', 'restore_command') ORDER BY name";
 
 enum co_result pg_settings(struct co_call *call)
@@ -166,11 +173,12 @@ enum co_result pg_settings(struct co_call *call)
     for (int i = 0; i < PQntuples(rows); i++)
         call->host->fact(call->ctx, "setting", pg_value(rows, i, 0), pg_value(rows, i, 1));
     PG_RESULT databases = NULL;
-    result = pg_query(call, call->conn, PG_READ,
-                      "SELECT datname, datallowconn, datconnlimit, pg_catalog.pg_encoding_to_char(encoding), datcollate, "
-                      "CASE WHEN pg_catalog.has_database_privilege(oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER') "
-                      "THEN pg_catalog.pg_database_size(oid) END FROM pg_catalog.pg_database ORDER BY datname",
-                      0, NULL, &databases);
+    result = pg_query(
+        call, call->conn, PG_READ,
+        "SELECT datname, datallowconn, datconnlimit, pg_catalog.pg_encoding_to_char(encoding), datcollate, "
+        "CASE WHEN pg_catalog.has_database_privilege(oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER') "
+        "THEN pg_catalog.pg_database_size(oid) END FROM pg_catalog.pg_database ORDER BY datname",
+        0, NULL, &databases);
     if (result != CO_DONE)
         return result;
     int count = 0;
@@ -178,8 +186,9 @@ enum co_result pg_settings(struct co_call *call)
         PG_TEXT name = {0};
         pg_text_addf(&name, "database.%s", pg_value(databases, i, 0));
         PG_TEXT value = {0};
-        pg_text_addf(&value, "%s, limit %s, %s, %s", pg_is_true(databases, i, 1) ? "accepts connections" : "accepts no connections",
-                     pg_value(databases, i, 2), pg_value(databases, i, 3), pg_value(databases, i, 4));
+        pg_text_addf(&value, "%s, limit %s, %s, %s",
+                     pg_is_true(databases, i, 1) ? "accepts connections" : "accepts no connections", pg_value(databases, i, 2),
+                     pg_value(databases, i, 3), pg_value(databases, i, 4));
         call->host->fact(call->ctx, "setting", pg_text_str(&name), pg_text_str(&value));
         if (!PQgetisnull(databases, i, 5))
             call->host->fact(call->ctx, "size", pg_text_str(&name), pg_value(databases, i, 5));
@@ -202,10 +211,12 @@ enum co_result pg_discover(struct co_call *call)
         call, conn, PG_READ,
         "SELECT 'database', datname FROM pg_catalog.pg_database WHERE datname = '" PG_DATABASE "' UNION ALL "
         "SELECT 'slot', slot_name FROM pg_catalog.pg_replication_slots WHERE slot_name ~ '^changeover_[ab]$' UNION ALL "
-        "SELECT 'fence', 'databases' WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 "
+        "SELECT 'fence', 'databases' WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datallowconn AND "
+        "datconnlimit <> -2 "
         "AND datname <> '" PG_DATABASE "') UNION ALL "
         "SELECT 'replication', status FROM pg_catalog.pg_stat_wal_receiver UNION ALL "
-        "SELECT 'user', rolname FROM pg_catalog.pg_roles WHERE pg_catalog.shobj_description(oid, 'pg_authid') LIKE 'changeover:%'",
+        "SELECT 'user', rolname FROM pg_catalog.pg_roles WHERE pg_catalog.shobj_description(oid, 'pg_authid') LIKE "
+        "'changeover:%'",
         0, NULL, &rows);
     if (result != CO_DONE)
         return result;
@@ -222,8 +233,9 @@ enum co_result pg_discover(struct co_call *call)
         return CO_DONE; /* files are not for this account */
     PG_RESULT marker = NULL;
     result = pg_query(call, conn, PG_READ,
-                      "SELECT pg_catalog.split_part(coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE "', 0, 256, true), ''), E'\\n', 1)", 0,
-                      NULL, &marker);
+                      "SELECT pg_catalog.split_part(coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE
+                      "', 0, 256, true), ''), E'\\n', 1)",
+                      0, NULL, &marker);
     if (result != CO_DONE)
         return result;
     const char *token = pg_value(marker, 0, 0);

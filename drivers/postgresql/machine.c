@@ -15,34 +15,40 @@ const char pg_machine_prologue[] =
     "k=\"$d.changeover-keep\"; mark=\"$d/" PG_MARKER_FILE "\"; [ ! -f \"$k/complete\" ] || mark=\"$k/" PG_MARKER_FILE "\"\n"
     "have() { [ -n \"$token\" ] || return 0; t=; [ -f \"$mark\" ] && IFS= read -r t < \"$mark\"; [ \"$t\" = \"$token\" ]; }\n"
     "guard() { have || { echo \"the marker on this machine does not hold $token\" >&2; exit 75; }; }\n"
-    "tool() { n=$1; shift; if [ -n \"$bin\" ]; then \"$bin/$n\" \"$@\"; else v=; [ -f \"$d/PG_VERSION\" ] && IFS= read -r v < \"$d/PG_VERSION\"; "
-    "for p in \"/usr/lib/postgresql/$v/bin\" \"/usr/pgsql-$v/bin\"; do if [ -n \"$v\" ] && [ -x \"$p/$n\" ]; then \"$p/$n\" \"$@\"; return; fi; done; "
+    "tool() { n=$1; shift; if [ -n \"$bin\" ]; then \"$bin/$n\" \"$@\"; else v=; [ -f \"$d/PG_VERSION\" ] && IFS= read -r v < "
+    "\"$d/PG_VERSION\"; "
+    "for p in \"/usr/lib/postgresql/$v/bin\" \"/usr/pgsql-$v/bin\"; do if [ -n \"$v\" ] && [ -x \"$p/$n\" ]; then \"$p/$n\" "
+    "\"$@\"; return; fi; done; "
     "\"$n\" \"$@\"; fi; }\n"
-    "up() { [ -f \"$d/postmaster.pid\" ] || return 1; p=; IFS= read -r p < \"$d/postmaster.pid\"; [ -n \"$p\" ] && kill -0 \"$p\" 2>/dev/null; }\n"
+    "up() { [ -f \"$d/postmaster.pid\" ] || return 1; p=; IFS= read -r p < \"$d/postmaster.pid\"; [ -n \"$p\" ] && kill -0 "
+    "\"$p\" 2>/dev/null; }\n"
     "state() { tool pg_controldata -D \"$d\" | sed -n 's/^Database cluster state: *//p'; }\n";
 
-enum co_result pg_machine(struct co_call *call, enum co_side side, const char *script, const char *const *args, size_t arg_count,
-                          const char *input, const char **ret_out, int *ret_status)
+enum co_result pg_machine(struct co_call *call, enum co_side side, const char *script, const char *const *args,
+                          size_t arg_count, const char *input, const char **ret_out, int *ret_status)
 {
     const struct co_host *host = call->host;
     const char *data = host->side_option(call->ctx, side, "host.data_directory");
     const struct co_endpoint_config *endpoint = host->endpoint(call->ctx, side);
     const char *name = side == CO_SIDE_A ? "a" : "b";
     if (!endpoint->has_host || !data)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Set host.run, host.data_directory, host.start and host.stop of that side.",
+        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG,
+                       "Set host.run, host.data_directory, host.start and host.stop of that side.",
                        "commands on the machine of side %s are needed, but its `host` is not configured", name);
     const char *bin = host->side_option(call->ctx, side, "host.bin_directory");
     PG_TEXT full = {0};
     pg_text_add(&full, pg_machine_prologue);
     pg_text_add(&full, script);
-    const char *argv[52] = {"sh", "-c", pg_text_str(&full), "changeover", data, call->run ? call->run->token : "", bin ? bin : ""};
+    const char *argv[52] = {"sh",          "-c", pg_text_str(&full), "changeover", data, call->run ? call->run->token : "",
+                            bin ? bin : ""};
     size_t count = 7;
     for (size_t i = 0; i < arg_count && count + 1 < sizeof argv / sizeof *argv; i++)
         argv[count++] = args[i];
     struct co_text *out = host->text_new(call->ctx), *err_out = host->text_new(call->ctx);
     if (full.failed || !out || !err_out)
         return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
-    struct co_command command = {.size = sizeof command, .side = side, .argv = argv, .input = input, .input_bytes = input ? strlen(input) : 0};
+    struct co_command command = {
+        .size = sizeof command, .side = side, .argv = argv, .input = input, .input_bytes = input ? strlen(input) : 0};
     int status = -1;
     enum co_result result = host->run(call->ctx, &command, call->deadline_ns, &status, out, err_out, call->err);
     if (result != CO_DONE)
@@ -59,8 +65,10 @@ enum co_result pg_machine(struct co_call *call, enum co_side side, const char *s
     char line[400];
     pg_one_line(line, sizeof line, host->text_get(call->ctx, err_out, NULL));
     if (status == 75)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFLICT, "Another process took this run over, or another run holds the server.", "side %s: %s", name, line);
-    return pg_fail(call, CO_EFFECT_UNKNOWN, CO_E_COMMAND, "The command ran as the account that host.run leads to; it must own the data directory.",
+        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFLICT,
+                       "Another process took this run over, or another run holds the server.", "side %s: %s", name, line);
+    return pg_fail(call, CO_EFFECT_UNKNOWN, CO_E_COMMAND,
+                   "The command ran as the account that host.run leads to; it must own the data directory.",
                    "a command on the machine of side %s ended with status %d: %s", name, status, *line ? line : "no message");
 }
 
@@ -68,9 +76,11 @@ enum co_result pg_machine(struct co_call *call, enum co_side side, const char *s
  * a later call finds it under way. $1: which; then the command. */
 static const char option_script[] =
     "s=\"$d/changeover.$1\"; shift; w=none; p=\n"
-    "if [ -f \"$s.state\" ]; then read -r w p < \"$s.state\"; if [ \"$w\" = running ] && ! kill -0 \"$p\" 2>/dev/null; then w=none; fi; fi\n"
+    "if [ -f \"$s.state\" ]; then read -r w p < \"$s.state\"; if [ \"$w\" = running ] && ! kill -0 \"$p\" 2>/dev/null; then "
+    "w=none; fi; fi\n"
     "if [ \"$w\" = running ]; then while kill -0 \"$p\" 2>/dev/null; do sleep 0.05; done; else\n"
-    "setsid sh -c 's=$1; shift; echo \"running $$\" > \"$s.state\"; \"$@\"; echo \"ended $?\" > \"$s.state.new\"; mv -f \"$s.state.new\" \"$s.state\"' "
+    "setsid sh -c 's=$1; shift; echo \"running $$\" > \"$s.state\"; \"$@\"; echo \"ended $?\" > \"$s.state.new\"; mv -f "
+    "\"$s.state.new\" \"$s.state\"' "
     "sh \"$s\" \"$@\" < /dev/null > \"$s.log\" 2>&1 &\nwait\nfi\n"
     "w=; p=1; read -r w p < \"$s.state\"; rm -f \"$s.state\"\n"
     "if [ \"$w\" = ended ] && [ \"$p\" = 0 ]; then rm -f \"$s.log\"; exit 0; fi\n"
@@ -81,12 +91,14 @@ enum co_result pg_machine_option(struct co_call *call, enum co_side side, const 
     const char *const *argv = call->host->argv_option(call->ctx, (int)side, option);
     const char *name = side == CO_SIDE_A ? "a" : "b";
     if (!argv || !argv[0])
-        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Set it, for example to [pg_ctlcluster, \"15\", main, start].", "%s of side %s is not configured", option, name);
+        return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Set it, for example to [pg_ctlcluster, \"15\", main, start].",
+                       "%s of side %s is not configured", option, name);
     const char *args[40] = {strchr(option, '.') + 1};
     size_t count = 1;
     for (; argv[count - 1]; count++) {
         if (count >= sizeof args / sizeof *args)
-            return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Put it into a script.", "%s of side %s has too many words", option, name);
+            return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Put it into a script.", "%s of side %s has too many words", option,
+                           name);
         args[count] = argv[count - 1];
     }
     /* Whatever this does to the server, the connection to it is not to be trusted any more. */
@@ -98,7 +110,8 @@ enum co_result pg_machine_option(struct co_call *call, enum co_side side, const 
     if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_TIMEOUT)
         return CO_AGAIN; /* still under way */
     if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_COMMAND)
-        snprintf(call->err->hint, sizeof call->err->hint, "This was %s of side %s; run it by hand on that machine. The server's log says more.", option, name);
+        snprintf(call->err->hint, sizeof call->err->hint,
+                 "This was %s of side %s; run it by hand on that machine. The server's log says more.", option, name);
     return result;
 }
 
@@ -108,15 +121,15 @@ enum co_result pg_machine_option(struct co_call *call, enum co_side side, const 
 enum co_result pg_machine_look(struct co_call *call, enum co_side side, struct pg_machine_state *ret)
 {
     const char *out = NULL;
-    enum co_result result =
-        pg_machine(call, side,
-                   "if up; then echo up; else echo down; fi\n"
-                   "if [ -f \"$d/standby.signal\" ]; then echo standby; else echo primary; fi\n"
-                   "if [ -d \"$k\" ]; then echo half-rewound; fi\n"
-                   "tool pg_controldata -D \"$d\" | sed -n -e 's/^Database cluster state: */state /p' "
-                   "-e 's/^Latest checkpoint location: */checkpoint /p' -e \"s/^Latest checkpoint's TimeLineID: */timeline /p\" "
-                   "-e 's/^Database system identifier: */system /p'\n",
-                   NULL, 0, NULL, &out, NULL);
+    enum co_result result = pg_machine(
+        call, side,
+        "if up; then echo up; else echo down; fi\n"
+        "if [ -f \"$d/standby.signal\" ]; then echo standby; else echo primary; fi\n"
+        "if [ -d \"$k\" ]; then echo half-rewound; fi\n"
+        "tool pg_controldata -D \"$d\" | sed -n -e 's/^Database cluster state: */state /p' "
+        "-e 's/^Latest checkpoint location: */checkpoint /p' -e \"s/^Latest checkpoint's TimeLineID: */timeline /p\" "
+        "-e 's/^Database system identifier: */system /p'\n",
+        NULL, 0, NULL, &out, NULL);
     if (result != CO_DONE)
         return CO_NO_EFFECT;
     *ret = (struct pg_machine_state){.up = pg_starts(out, "up")};
@@ -151,7 +164,8 @@ enum co_result pg_machine_is_down(struct co_call *call)
 enum co_result pg_machine_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info)
 {
     const char *out = NULL;
-    enum co_result result = pg_machine(call, call->side, "if [ -f \"$mark\" ]; then cat \"$mark\"; fi\n", NULL, 0, NULL, &out, NULL);
+    enum co_result result =
+        pg_machine(call, call->side, "if [ -f \"$mark\" ]; then cat \"$mark\"; fi\n", NULL, 0, NULL, &out, NULL);
     if (result != CO_DONE)
         return CO_NO_EFFECT;
     const char *end = strchr(out, '\n');
@@ -170,11 +184,13 @@ enum co_result pg_machine_marker_set(struct co_call *call, const char *expected,
     if (content.failed)
         return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     /* A folder is the lock: mkdir either makes it or fails. A dead holder's is taken after it stood for a minute. */
-    return pg_machine(call, call->side,
-                      "m=$mark; token=$1\n"
-                      "find \"$m.lock\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null\n"
-                      "mkdir \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
-                      "if [ -n \"$token\" ]; then guard; elif [ -s \"$m\" ]; then echo 'there is a marker on this machine' >&2; exit 75; fi\n"
-                      "if [ \"$2\" = remove ]; then rm -f \"$m\"; else cat > \"$m.new\" && sync \"$m.new\" && mv -f \"$m.new\" \"$m\"; fi && sync \"$d\"\n",
-                      args, 2, pg_text_str(&content), NULL, NULL);
+    return pg_machine(
+        call, call->side,
+        "m=$mark; token=$1\n"
+        "find \"$m.lock\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null\n"
+        "mkdir \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
+        "if [ -n \"$token\" ]; then guard; elif [ -s \"$m\" ]; then echo 'there is a marker on this machine' >&2; exit 75; fi\n"
+        "if [ \"$2\" = remove ]; then rm -f \"$m\"; else cat > \"$m.new\" && sync \"$m.new\" && mv -f \"$m.new\" \"$m\"; fi && "
+        "sync \"$d\"\n",
+        args, 2, pg_text_str(&content), NULL, NULL);
 }

@@ -23,26 +23,30 @@ enum co_result pg_marker_get(struct co_call *call, struct co_text *ret_token, st
     if (!call->conn)
         return pg_machine_marker_get(call, ret_token, ret_info);
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ,
-                                     "SELECT coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE "', 0, 1000000, true), '')", 0, NULL, &rows);
+    enum co_result result =
+        pg_query(call, call->conn, PG_READ,
+                 "SELECT coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE "', 0, 1000000, true), '')", 0, NULL, &rows);
     if (result != CO_DONE)
         return result;
     return give(call, pg_value(rows, 0, 0), ret_token, ret_info);
 }
 
 /* What the server's shell does with the new content on standard input: the base64 text is one line. */
-#define WRITE_COMMAND                                                                                                            \
-    "umask 077; base64 -d > " PG_MARKER_FILE ".new && sync " PG_MARKER_FILE ".new && mv -f " PG_MARKER_FILE ".new " PG_MARKER_FILE \
-    " && sync ."
+#define WRITE_COMMAND                                                                                                          \
+    "umask 077; base64 -d > " PG_MARKER_FILE ".new && sync " PG_MARKER_FILE ".new && mv -f " PG_MARKER_FILE                    \
+    ".new " PG_MARKER_FILE " && sync ."
 #define REMOVE_COMMAND "read -r x; rm -f " PG_MARKER_FILE " && sync ."
 
 static void compose(struct pg_text *sql, const char *expected, const char *token, const char *info)
 {
-    pg_text_add(sql, "SET LOCAL lock_timeout = 150; DO $co$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(" PG_MARKER_LOCK "); "
-                     "IF pg_catalog.split_part(coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE "', 0, 256, true), ''), E'\\n', 1) <> ");
+    pg_text_add(sql,
+                "SET LOCAL lock_timeout = 150; DO $co$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(" PG_MARKER_LOCK "); "
+                "IF pg_catalog.split_part(coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE
+                "', 0, 256, true), ''), E'\\n', 1) <> ");
     pg_text_literal(sql, expected ? expected : "");
     pg_text_add(sql, " THEN RAISE EXCEPTION USING ERRCODE = '" PG_STATE_TOKEN "', MESSAGE = 'the server''s marker holds \"' || "
-                     "pg_catalog.split_part(coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE "', 0, 256, true), ''), E'\\n', 1) || "
+                     "pg_catalog.split_part(coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE
+                     "', 0, 256, true), ''), E'\\n', 1) || "
                      "'\", not ");
     if (expected)
         pg_text_addf(sql, "\"%s\"", expected);
@@ -70,8 +74,10 @@ static enum co_result end_holders(struct co_call *call)
     snprintf(prefix, sizeof prefix, "changeover:%.40s:", call->run->id);
     const char *params[] = {prefix};
     return pg_query(call, call->conn, PG_READ,
-                    "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid) "
-                    "WHERE l.locktype = 'advisory' AND l.classid = 7163394 AND l.objid = 1 AND l.granted AND a.pid <> pg_catalog.pg_backend_pid() "
+                    "SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity "
+                    "a USING (pid) "
+                    "WHERE l.locktype = 'advisory' AND l.classid = 7163394 AND l.objid = 1 AND l.granted AND a.pid <> "
+                    "pg_catalog.pg_backend_pid() "
                     "AND starts_with(a.application_name, $1)",
                     1, params, NULL);
 }

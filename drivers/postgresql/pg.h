@@ -39,13 +39,13 @@ void pg_clear_result(PGresult **result);
 
 struct co_conn {
     PGconn *pg;
-    int version;         /* server_version_num */
-    int pid;             /* of our backend, as the server says */
-    char *database;      /* the one we are connected to */
-    char *user;          /* as the server knows us */
-    char *address;       /* the IP address in use, NULL for a socket */
-    char *lineage;       /* system identifier */
-    char *data_directory;/* NULL when we may not know */
+    int version;          /* server_version_num */
+    int pid;              /* of our backend, as the server says */
+    char *database;       /* the one we are connected to */
+    char *user;           /* as the server knows us */
+    char *address;        /* the IP address in use, NULL for a socket */
+    char *lineage;        /* system identifier */
+    char *data_directory; /* NULL when we may not know */
     bool superuser;
     bool broken;         /* an error or a missed deadline left the connection unusable */
     bool fence_known;    /* fence_at_us is set */
@@ -69,7 +69,8 @@ enum co_result pg_guarded(struct co_call *call, struct co_conn *conn, const char
 enum co_result pg_guarded_setup(struct co_call *call, struct co_conn *conn, const char *sql, PGresult **ret);
 /* The same for statements that refuse a transaction block (ALTER SYSTEM, CREATE DATABASE): one statement a line
  * pointer, the token is checked and held by the marker's lock, taken for the session around them. */
-enum co_result pg_guarded_plain(struct co_call *call, struct co_conn *conn, bool setup, const char *const *statements, size_t count);
+enum co_result pg_guarded_plain(struct co_call *call, struct co_conn *conn, bool setup, const char *const *statements,
+                                size_t count);
 /* Waits without work on the connection, at most ms; false: interrupted. */
 bool pg_pause(struct co_call *call, struct co_conn *conn, int64_t ms);
 
@@ -80,7 +81,7 @@ int64_t pg_number(const PGresult *result, int row, int column, int64_t otherwise
 struct pg_login {
     const char *database, *user, *password, *application_name;
     const char *passfile; /* NULL: the account's own */
-    const char *address; /* IP address to use instead of resolving, or NULL */
+    const char *address;  /* IP address to use instead of resolving, or NULL */
 };
 /* Opens a connection to call->side; native SQLSTATE in err->native when the server gave one. */
 enum co_result pg_login(struct co_call *call, const struct pg_login *login, PGconn **ret);
@@ -111,24 +112,24 @@ void pg_one_line(char *ret, size_t size, const char *text);
 
 /* ---------------------------------------------------------------- primitives */
 
-enum co_result pg_identify(struct co_call *call, struct co_identity *ret);           /* look.c */
+enum co_result pg_identify(struct co_call *call, struct co_identity *ret); /* look.c */
 enum co_result pg_capabilities(struct co_call *call, struct co_capabilities *ret);
 enum co_result pg_settings(struct co_call *call);
 enum co_result pg_discover(struct co_call *call);
-enum co_result pg_position(struct co_call *call, struct co_text *ret);               /* follow.c */
+enum co_result pg_position(struct co_call *call, struct co_text *ret); /* follow.c */
 enum co_result pg_applied(struct co_call *call, struct co_text *ret);
 enum co_result pg_link(struct co_call *call, struct co_link *ret);
 enum co_result pg_wait_applied(struct co_call *call, const char *position);
 enum co_result pg_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info); /* marker.c */
 enum co_result pg_marker_set(struct co_call *call, const char *expected, const char *token, const char *info);
-enum co_result pg_end_sessions(struct co_call *call, const char *keep_actor);        /* sessions.c */
+enum co_result pg_end_sessions(struct co_call *call, const char *keep_actor); /* sessions.c */
 enum co_result pg_drain(struct co_call *call, bool end, struct co_text *remaining);
-enum co_result pg_prepare(struct co_call *call);                                     /* prove.c */
+enum co_result pg_prepare(struct co_call *call); /* prove.c */
 enum co_result pg_capture(struct co_call *call, struct co_text *ret);
 enum co_result pg_proof(struct co_call *call, const char *position);
-enum co_result pg_probe_write(struct co_call *call);                                 /* probe.c */
-enum co_result pg_check(struct co_call *call, enum co_check_stage stage);            /* check.c */
-enum co_result pg_grants(struct co_call *call, struct co_text *ret);                 /* grants.c */
+enum co_result pg_probe_write(struct co_call *call);                      /* probe.c */
+enum co_result pg_check(struct co_call *call, enum co_check_stage stage); /* check.c */
+enum co_result pg_grants(struct co_call *call, struct co_text *ret);      /* grants.c */
 
 /* ---------------------------------------------------------------- shared parts */
 
@@ -143,8 +144,8 @@ enum co_result pg_end_foreign(struct co_call *call);
 /* Sees to it that no promotion that was asked for can still happen. promote.c */
 enum co_result pg_cancel_promotion(struct co_call *call);
 /* `if` condition in PL/pgSQL or SQL: the fence is complete. */
-#define PG_FENCE_HOLDS                                                                                                           \
-    "(EXISTS (SELECT 1 FROM changeover.fence) AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datallowconn AND "       \
+#define PG_FENCE_HOLDS                                                                                                         \
+    "(EXISTS (SELECT 1 FROM changeover.fence) AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_database WHERE datallowconn AND "    \
     "datconnlimit <> -2 AND datname <> '" PG_DATABASE "'))"
 
 bool pg_mode_stop(struct co_call *call);
@@ -178,15 +179,15 @@ bool pg_machine_ready(struct co_call *call, enum co_side side);
 
 /* machine.c: scripts on a side's machine. In a script: $d the data directory, guard (the token rule), tool NAME ...
  * (a program of the server), up, state. With ret_status a failing script is CO_DONE, but for status 75: a conflict. */
-enum co_result pg_machine(struct co_call *call, enum co_side side, const char *script, const char *const *args, size_t arg_count,
-                          const char *input, const char **ret_out, int *ret_status);
+enum co_result pg_machine(struct co_call *call, enum co_side side, const char *script, const char *const *args,
+                          size_t arg_count, const char *input, const char **ret_out, int *ret_status);
 extern const char pg_machine_prologue[]; /* what every script begins with */
 enum co_result pg_machine_option(struct co_call *call, enum co_side side, const char *option);
 struct pg_machine_state {
-    bool up;      /* a server process runs */
-    bool standby; /* standby.signal is there */
+    bool up;           /* a server process runs */
+    bool standby;      /* standby.signal is there */
     bool half_rewound; /* a rewind is under way or was interrupted */
-    bool clean;   /* "shut down" as a primary */
+    bool clean;        /* "shut down" as a primary */
     struct pg_position checkpoint;
 };
 enum co_result pg_machine_look(struct co_call *call, enum co_side side, struct pg_machine_state *ret);
@@ -196,7 +197,8 @@ enum co_result pg_stopped_proof(struct co_call *call, const char *position);
 /* reverse.c: makes call->side follow the other side, rewinding it when needed. CO_E_UNSUPPORTED: only a new copy can. */
 enum co_result pg_follow_again(struct co_call *call);
 /* The connection string with which `side` follows (or copies) the other side; its password is in a passfile there. */
-enum co_result pg_conninfo(struct co_call *call, enum co_side side, bool replication, const char *passfile, struct pg_text *ret);
+enum co_result pg_conninfo(struct co_call *call, enum co_side side, bool replication, const char *passfile,
+                           struct pg_text *ret);
 /* The passfile's content; "" when no password is configured. Wipe it. */
 void pg_passfile(struct co_call *call, enum co_side side, bool replication, struct pg_text *ret);
 enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, bool signal);
@@ -206,14 +208,15 @@ enum co_result pg_machine_marker_get(struct co_call *call, struct co_text *ret_t
 enum co_result pg_machine_marker_set(struct co_call *call, const char *expected, const char *token, const char *info);
 
 /* The steps, one or more a file; entry.c puts them in order. */
-extern const struct co_step pg_step_autovacuum, pg_step_fence;                 /* fence.c */
+extern const struct co_step pg_step_autovacuum, pg_step_fence;                                  /* fence.c */
 extern const struct co_step pg_step_archive, pg_step_close, pg_step_open, pg_step_open_archive; /* closure.c */
-extern const struct co_step pg_step_promote;                                   /* promote.c */
-extern const struct co_step pg_step_standby_signal, pg_step_stop;              /* stop.c */
-extern const struct co_step pg_step_reverse_slot, pg_step_follow, pg_step_follower_settings; /* reverse.c */
-extern const struct co_step pg_step_undo_sync;                                 /* undo.c */
-extern const struct co_step pg_step_setup_database, pg_step_setup_replication, pg_step_setup_probe, pg_step_setup_slot; /* setup.c */
+extern const struct co_step pg_step_promote;                                                    /* promote.c */
+extern const struct co_step pg_step_standby_signal, pg_step_stop;                               /* stop.c */
+extern const struct co_step pg_step_reverse_slot, pg_step_follow, pg_step_follower_settings;    /* reverse.c */
+extern const struct co_step pg_step_undo_sync;                                                  /* undo.c */
+extern const struct co_step pg_step_setup_database, pg_step_setup_replication, pg_step_setup_probe,
+    pg_step_setup_slot;                                                                   /* setup.c */
 extern const struct co_step pg_step_setup_copy, pg_step_setup_place, pg_step_setup_start; /* setup_copy.c */
-extern const struct co_step pg_step_detach_follower, pg_step_detach_primary; /* detach.c */
+extern const struct co_step pg_step_detach_follower, pg_step_detach_primary;              /* detach.c */
 
 #endif

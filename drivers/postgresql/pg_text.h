@@ -18,13 +18,13 @@ void pg_text_done(struct pg_text *text);
 void pg_text_bytes(struct pg_text *text, const char *data, size_t bytes);
 void pg_text_add(struct pg_text *text, const char *string);
 void pg_text_addf(struct pg_text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void pg_text_literal(struct pg_text *text, const char *value); /* an SQL literal */
-void pg_text_ident(struct pg_text *text, const char *value);   /* a quoted SQL identifier */
-void pg_text_shell(struct pg_text *text, const char *value);   /* one word for sh */
+void pg_text_literal(struct pg_text *text, const char *value);                   /* an SQL literal */
+void pg_text_ident(struct pg_text *text, const char *value);                     /* a quoted SQL identifier */
+void pg_text_shell(struct pg_text *text, const char *value);                     /* one word for sh */
 void pg_text_conninfo(struct pg_text *text, const char *key, const char *value); /* " key='value'", skips NULL */
 void pg_text_base64(struct pg_text *text, const void *data, size_t bytes);
 void pg_text_conf_line(struct pg_text *text, const char *name, const char *value); /* a line of postgresql.conf */
-const char *pg_text_str(const struct pg_text *text); /* "" when empty or failed */
+const char *pg_text_str(const struct pg_text *text);                               /* "" when empty or failed */
 
 void pg_free_string(char **string);
 #define PG_STRING __attribute__((cleanup(pg_free_string))) char *

@@ -31,9 +31,11 @@ enum co_result pg_probe_write(struct co_call *call)
     result = pg_query(call, &conn, PG_CHANGE, pg_text_str(&sql), 0, NULL, NULL);
     if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_TIMEOUT)
         snprintf(call->err->hint, sizeof call->err->hint, "%s",
-                 "A write that isn't acknowledged often waits for a synchronous standby: see synchronous_standby_names on that server.");
+                 "A write that isn't acknowledged often waits for a synchronous standby: see synchronous_standby_names on that "
+                 "server.");
     else if (result == CO_NO_EFFECT && pg_starts(call->err->native, "42"))
-        snprintf(call->err->hint, sizeof call->err->hint, "%s", "Run `changeover setup`: it makes the table changeover.probe and its grants.");
+        snprintf(call->err->hint, sizeof call->err->hint, "%s",
+                 "Run `changeover setup`: it makes the table changeover.probe and its grants.");
     PQfinish(conn.pg);
     return result;
 }

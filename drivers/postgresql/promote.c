@@ -10,8 +10,9 @@
 static enum co_result in_recovery(struct co_call *call, bool *ret, bool *ret_asked)
 {
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ,
-                                     "SELECT pg_catalog.pg_is_in_recovery(), (pg_catalog.pg_stat_file('promote', true)).size IS NOT NULL", 0, NULL, &rows);
+    enum co_result result = pg_query(
+        call, call->conn, PG_READ,
+        "SELECT pg_catalog.pg_is_in_recovery(), (pg_catalog.pg_stat_file('promote', true)).size IS NOT NULL", 0, NULL, &rows);
     if (result != CO_DONE)
         return result;
     *ret = pg_is_true(rows, 0, 0);
@@ -56,8 +57,9 @@ static enum co_result promote_apply(struct co_call *call)
 {
     if (call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, SENT_NOTE, "1") < 0)
         return pg_fail(call, CO_NO_EFFECT, CO_E_IO, "", "that the promotion is asked for could not be noted");
-    enum co_result result = pg_guarded(call, call->conn,
-                                       "DO $co$ BEGIN IF pg_catalog.pg_is_in_recovery() THEN PERFORM pg_catalog.pg_promote(false); END IF; END $co$", NULL);
+    enum co_result result = pg_guarded(
+        call, call->conn,
+        "DO $co$ BEGIN IF pg_catalog.pg_is_in_recovery() THEN PERFORM pg_catalog.pg_promote(false); END IF; END $co$", NULL);
     while (result == CO_DONE) {
         bool recovery = true;
         result = in_recovery(call, &recovery, NULL);
@@ -96,7 +98,8 @@ enum co_result pg_cancel_promotion(struct co_call *call)
     while (result == CO_DONE && !still) {
         PG_RESULT rows = NULL;
         result = pg_query(call, call->conn, PG_READ,
-                          call->conn->version >= 140000 ? "SELECT pg_catalog.pg_get_wal_replay_pause_state() = 'paused'" : "SELECT pg_catalog.pg_is_wal_replay_paused()",
+                          call->conn->version >= 140000 ? "SELECT pg_catalog.pg_get_wal_replay_pause_state() = 'paused'"
+                                                        : "SELECT pg_catalog.pg_is_wal_replay_paused()",
                           0, NULL, &rows);
         still = result == CO_DONE && pg_is_true(rows, 0, 0);
         if (!still && result == CO_DONE && call->deadline_ns - call->host->now_ns(call->ctx) < 20 * PG_MS)

@@ -91,9 +91,11 @@ enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, b
         return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     return pg_machine(call, side,
                       "have || [ ! -f \"$d/" PG_MARKER_FILE "\" ] || guard\n"
-                      "if [ -n \"$2\" ]; then cat > \"$d/" PG_PASS_FILE ".new\" && mv -f \"$d/" PG_PASS_FILE ".new\" \"$d/" PG_PASS_FILE "\" || exit 1; fi\n"
+                      "if [ -n \"$2\" ]; then cat > \"$d/" PG_PASS_FILE ".new\" && mv -f \"$d/" PG_PASS_FILE
+                      ".new\" \"$d/" PG_PASS_FILE "\" || exit 1; fi\n"
                       "f=\"$d/postgresql.auto.conf\"; [ -f \"$f\" ] || : > \"$f\"\n"
-                      "{ grep -v -E '^(primary_conninfo|primary_slot_name|recovery_target[a-z_]*|recovery_min_apply_delay)[ =]' \"$f\"; printf %s \"$1\"; } > "
+                      "{ grep -v -E '^(primary_conninfo|primary_slot_name|recovery_target[a-z_]*|recovery_min_apply_delay)[ "
+                      "=]' \"$f\"; printf %s \"$1\"; } > "
                       "\"$f.changeover-new\" && mv -f \"$f.changeover-new\" \"$f\" || exit 1\n"
                       "if [ -n \"$3\" ]; then : > \"$d/standby.signal\" || exit 1; fi; sync \"$f\" \"$d\"\n",
                       args, 3, pg_text_str(&pass), NULL, NULL);
@@ -102,27 +104,32 @@ enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, b
 /* ---------------------------------------------------------------- rewinding */
 
 /* Shared by the shell functions of the worker. */
-#define KEEP                                                                                                                     \
-    "each() { for f in \"$1\"/*.conf \"$1\"/*.d \"$1\"/*.crt \"$1\"/*.key \"$1\"/*.pem \"$1\"/*.crl \"$1\"/" PG_PASS_FILE         \
-    " \"$1\"/" PG_MARKER_FILE " \"$1\"/*.changeover-*; do if [ -e \"$f\" ]; then cp -pRP \"$f\" \"$2/\" || return 1; fi; done; }\n"
+#define KEEP                                                                                                                   \
+    "each() { for f in \"$1\"/*.conf \"$1\"/*.d \"$1\"/*.crt \"$1\"/*.key \"$1\"/*.pem \"$1\"/*.crl \"$1\"/" PG_PASS_FILE      \
+    " \"$1\"/" PG_MARKER_FILE                                                                                                  \
+    " \"$1\"/*.changeover-*; do if [ -e \"$f\" ]; then cp -pRP \"$f\" \"$2/\" || return 1; fi; done; }\n"
 
 /* Runs by itself, so that neither the end of a call nor of the tool leaves a half-rewound directory: the next call
  * finds it running, done or failed. $1: connection string, $2: password file or "". */
-static const char worker_script[] = KEEP
-    "s=\"$d.changeover-rewind\"; echo \"running $$\" > \"$s.state\"\n"
-    "work() {\n"
-    "if [ ! -f \"$k/complete\" ]; then rm -rf \"$k\"; mkdir \"$k\" && each \"$d\" \"$k\" && : > \"$k/complete\" && sync \"$k\" || return 1; fi\n"
-    "if [ ! -f \"$k/rewound\" ]; then\n"
-    "  tool pg_rewind -D \"$d\" --source-server=\"$1${2:+ passfile='$2'} dbname='" PG_DATABASE "'\" && : > \"$k/rewound\" && sync \"$k\" || return 1\n"
-    "fi\n"
-    "rm -f \"$d/tablespace_map\" \"$d/backup_manifest\" \"$d/" PG_MARKER_FILE "\" \"$d/" PG_PASS_FILE "\"\n"
-    "each \"$k\" \"$d\"; : > \"$d/standby.signal\" && sync \"$d\" && rm -rf \"$k\"\n"
-    "}\n"
-    "if work \"$1\" \"$2\"; then w=done; else w=failed; fi; rm -f \"$2\"; echo \"$w 0\" > \"$s.state.new\" && mv -f \"$s.state.new\" \"$s.state\"\n";
+static const char worker_script[] =
+    KEEP "s=\"$d.changeover-rewind\"; echo \"running $$\" > \"$s.state\"\n"
+         "work() {\n"
+         "if [ ! -f \"$k/complete\" ]; then rm -rf \"$k\"; mkdir \"$k\" && each \"$d\" \"$k\" && : > \"$k/complete\" && sync "
+         "\"$k\" || return 1; fi\n"
+         "if [ ! -f \"$k/rewound\" ]; then\n"
+         "  tool pg_rewind -D \"$d\" --source-server=\"$1${2:+ passfile='$2'} dbname='" PG_DATABASE
+         "'\" && : > \"$k/rewound\" && sync \"$k\" || return 1\n"
+         "fi\n"
+         "rm -f \"$d/tablespace_map\" \"$d/backup_manifest\" \"$d/" PG_MARKER_FILE "\" \"$d/" PG_PASS_FILE "\"\n"
+         "each \"$k\" \"$d\"; : > \"$d/standby.signal\" && sync \"$d\" && rm -rf \"$k\"\n"
+         "}\n"
+         "if work \"$1\" \"$2\"; then w=done; else w=failed; fi; rm -f \"$2\"; echo \"$w 0\" > \"$s.state.new\" && mv -f "
+         "\"$s.state.new\" \"$s.state\"\n";
 
 static const char rewind_script[] =
     "guard\ns=\"$d.changeover-rewind\"; w=none; p=\n"
-    "if [ -f \"$s.state\" ]; then read -r w p < \"$s.state\"; if [ \"$w\" = running ] && ! kill -0 \"$p\" 2>/dev/null; then w=none; fi; fi\n"
+    "if [ -f \"$s.state\" ]; then read -r w p < \"$s.state\"; if [ \"$w\" = running ] && ! kill -0 \"$p\" 2>/dev/null; then "
+    "w=none; fi; fi\n"
     "case $w in running) echo running; exit 0;; done) rm -f \"$s.state\" \"$s.log\"; echo done; exit 0;; "
     "failed) tail -n 3 \"$s.log\" >&2; rm -f \"$s.state\"; exit 1;; esac\n"
     "[ -n \"$3\" ] || { echo none; exit 0; }\n"
@@ -154,7 +161,8 @@ static enum co_result rewind_now(struct co_call *call, bool begin, bool *ret_non
     }
     if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_COMMAND)
         snprintf(call->err->hint, sizeof call->err->hint, "%s",
-                 "pg_rewind runs on that machine and connects to the other server's peer address as the tool's account, to database changeover. "
+                 "pg_rewind runs on that machine and connects to the other server's peer address as the tool's account, to "
+                 "database changeover. "
                  "Mend what it says and run `changeover resume`; or set the side up again.");
     return result;
 }
@@ -169,7 +177,8 @@ enum co_result pg_follow_again(struct co_call *call)
 {
     if (!pg_machine_ready(call, call->side))
         return pg_fail(call, CO_NO_EFFECT, CO_E_UNSUPPORTED, "Run `changeover setup` for it, or make a new copy by hand.",
-                       "the server can't be made a standby again: host.run, data_directory, start and stop of its side are not configured");
+                       "the server can't be made a standby again: host.run, data_directory, start and stop of its side are not "
+                       "configured");
     struct pg_machine_state state;
     enum co_result result = pg_machine_look(call, call->side, &state);
     if (result != CO_DONE)
@@ -212,7 +221,8 @@ static bool reverse_wanted(struct co_call *call)
 
 static enum co_result slot_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_add(call->ctx, ret, "SELECT pg_create_physical_replication_slot('%s', true)\n", pg_other_slot(pg_other_side(call->side)));
+    call->host->text_add(call->ctx, ret, "SELECT pg_create_physical_replication_slot('%s', true)\n",
+                         pg_other_slot(pg_other_side(call->side)));
     return CO_DONE;
 }
 
@@ -220,7 +230,8 @@ static enum co_result slot_probe(struct co_call *call, enum co_presence *ret)
 {
     const char *params[] = {pg_other_slot(pg_other_side(call->side))};
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ, "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, params, &rows);
+    enum co_result result = pg_query(call, call->conn, PG_READ,
+                                     "SELECT 1 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1", 1, params, &rows);
     *ret = result == CO_DONE && PQntuples(rows) > 0 ? CO_PRESENT : CO_ABSENT;
     return result;
 }
@@ -232,8 +243,10 @@ enum co_result pg_make_slot(struct co_call *call, bool setup)
     if (result != CO_DONE || there == CO_PRESENT)
         return result;
     PG_TEXT sql = {0};
-    pg_text_addf(&sql, "SELECT pg_catalog.pg_create_physical_replication_slot('%s', true)", pg_other_slot(pg_other_side(call->side)));
-    return setup ? pg_guarded_setup(call, call->conn, pg_text_str(&sql), NULL) : pg_guarded(call, call->conn, pg_text_str(&sql), NULL);
+    pg_text_addf(&sql, "SELECT pg_catalog.pg_create_physical_replication_slot('%s', true)",
+                 pg_other_slot(pg_other_side(call->side)));
+    return setup ? pg_guarded_setup(call, call->conn, pg_text_str(&sql), NULL)
+                 : pg_guarded(call, call->conn, pg_text_str(&sql), NULL);
 }
 
 static enum co_result slot_apply(struct co_call *call)
@@ -270,7 +283,9 @@ static enum co_result follow_probe(struct co_call *call, enum co_presence *ret)
     if (!pg_alive(call->conn))
         return CO_DONE;
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming')",
+    enum co_result result = pg_query(call, call->conn, PG_READ,
+                                     "SELECT pg_catalog.pg_is_in_recovery(), EXISTS (SELECT 1 FROM "
+                                     "pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming')",
                                      0, NULL, &rows);
     if (result == CO_DONE)
         *ret = !pg_is_true(rows, 0, 0) ? CO_ABSENT : pg_is_true(rows, 0, 1) ? CO_PRESENT : CO_PARTIAL;
@@ -285,7 +300,8 @@ static enum co_result follow_apply(struct co_call *call)
         return result;
     if (there == CO_PRESENT)
         return CO_DONE;
-    struct co_progress progress = {.what = "the old primary becomes a standby of the new one", .done = -1, .total = -1, .unit = ""};
+    struct co_progress progress = {
+        .what = "the old primary becomes a standby of the new one", .done = -1, .total = -1, .unit = ""};
     call->host->progress(call->ctx, &progress);
     if (there == CO_PARTIAL)
         return CO_AGAIN;
@@ -310,7 +326,8 @@ const struct co_step pg_step_follow = {
 
 static enum co_result settings_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_add(call->ctx, ret, "ALTER SYSTEM RESET autovacuum (or its original)\nSELECT pg_drop_replication_slot('%s')\n",
+    call->host->text_add(call->ctx, ret,
+                         "ALTER SYSTEM RESET autovacuum (or its original)\nSELECT pg_drop_replication_slot('%s')\n",
                          pg_other_slot(pg_other_side(call->side)));
     return CO_DONE;
 }

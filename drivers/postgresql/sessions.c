@@ -13,9 +13,11 @@
 
 /* Processes of the server itself that can't write on behalf of anybody. Physical WAL senders have no database and
  * can't run SQL; logical ones can, and count as clients. */
-#define HARMLESS                                                                                                                  \
-    "(a.datid IS NULL AND a.backend_type IN ('walsender', 'autovacuum launcher', 'checkpointer', 'background writer', 'walwriter', " \
-    "'archiver', 'startup', 'walreceiver', 'logger', 'logical replication launcher', 'walsummarizer', 'io worker', 'slotsync worker', " \
+#define HARMLESS                                                                                                               \
+    "(a.datid IS NULL AND a.backend_type IN ('walsender', 'autovacuum launcher', 'checkpointer', 'background writer', "        \
+    "'walwriter', "                                                                                                            \
+    "'archiver', 'startup', 'walreceiver', 'logger', 'logical replication launcher', 'walsummarizer', 'io worker', 'slotsync " \
+    "worker', "                                                                                                                \
     "'stats collector'))"
 
 /* Our own: the run's processes. A name alone is no proof, an application may call itself anything; but only the
@@ -34,11 +36,15 @@ static void own_sessions(struct pg_text *sql, struct co_call *call, const struct
 void pg_foreign_sessions_sql(struct pg_text *sql, struct co_call *call, const struct co_conn *conn)
 {
     /* The count is an argument of the second function, so no plan can call that one first. */
-    pg_text_add(sql, "(WITH l AS MATERIALIZED (SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'virtualxid' AND granted AND pid IS NOT NULL), "
+    pg_text_add(sql, "(WITH l AS MATERIALIZED (SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'virtualxid' AND granted "
+                     "AND pid IS NOT NULL), "
                      "n AS MATERIALIZED (SELECT count(*) AS c FROM l), "
-                     "a AS MATERIALIZED (SELECT s.*, d.datname, pg_catalog.pg_get_userbyid(s.usesysid)::text AS usename FROM n CROSS JOIN LATERAL "
-                     "pg_catalog.pg_stat_get_activity(CASE WHEN n.c < 0 THEN 0 END) s LEFT JOIN pg_catalog.pg_database d ON d.oid = s.datid) "
-                     "SELECT a.pid, CASE WHEN a.state = 'starting' THEN 'starting up' ELSE a.backend_type END AS kind, a.usename, a.datname::text, a.application_name, a.state, a.xact_start, a.backend_xid "
+                     "a AS MATERIALIZED (SELECT s.*, d.datname, pg_catalog.pg_get_userbyid(s.usesysid)::text AS usename FROM n "
+                     "CROSS JOIN LATERAL "
+                     "pg_catalog.pg_stat_get_activity(CASE WHEN n.c < 0 THEN 0 END) s LEFT JOIN pg_catalog.pg_database d ON "
+                     "d.oid = s.datid) "
+                     "SELECT a.pid, CASE WHEN a.state = 'starting' THEN 'starting up' ELSE a.backend_type END AS kind, "
+                     "a.usename, a.datname::text, a.application_name, a.state, a.xact_start, a.backend_xid "
                      "FROM a WHERE a.pid <> pg_catalog.pg_backend_pid() AND NOT " HARMLESS " AND NOT coalesce(");
     own_sessions(sql, call, conn);
     pg_text_add(sql, ", false) UNION ALL SELECT l.pid, 'starting up', NULL, NULL, NULL, NULL, NULL, NULL FROM l "
@@ -70,8 +76,9 @@ static enum co_result remember_starting(struct co_call *call, struct co_conn *co
     PG_TEXT foreign = {0};
     pg_foreign_sessions_sql(&foreign, call, conn);
     PG_RESULT rows = NULL;
-    enum co_result result =
-        pg_queryf(call, conn, PG_READ, &rows, "SELECT coalesce(string_agg(f.pid::text, ','), '') FROM %s f WHERE f.kind = 'starting up'", pg_text_str(&foreign));
+    enum co_result result = pg_queryf(
+        call, conn, PG_READ, &rows, "SELECT coalesce(string_agg(f.pid::text, ','), '') FROM %s f WHERE f.kind = 'starting up'",
+        pg_text_str(&foreign));
     if (result != CO_DONE)
         return result;
     conn->starting = strdup(pg_value(rows, 0, 0));
@@ -82,7 +89,7 @@ static enum co_result remember_starting(struct co_call *call, struct co_conn *co
 
 /* In the middle of a write that began before the fence: it may finish until the core asks to end it. Everything else
  * ends at once: idle sessions, readers, and what began to write after the fence. */
-#define MAY_FINISH                                                                                                                \
+#define MAY_FINISH                                                                                                             \
     "(f.kind = 'client backend' AND f.backend_xid IS NOT NULL AND f.state NOT IN ('idle', 'idle in transaction (aborted)')"
 
 static enum co_result name_them(struct co_call *call, const PGresult *rows, struct co_text *remaining)
@@ -125,13 +132,17 @@ enum co_result pg_drain(struct co_call *call, bool end, struct co_text *remainin
     result = pg_queryf(
         call, conn, PG_READ, &rows,
         "SELECT CASE WHEN f.pid IS NULL THEN f.kind || ' ' || f.application_name ELSE f.kind || ' ' || f.pid || "
-        "coalesce(' of ' || f.usename, '') || coalesce(' in ' || f.datname, '') || coalesce(' (' || f.state || coalesce(', ' || "
+        "coalesce(' of ' || f.usename, '') || coalesce(' in ' || f.datname, '') || coalesce(' (' || f.state || coalesce(', ' "
+        "|| "
         "(extract(epoch FROM pg_catalog.clock_timestamp() - f.xact_start) * 1000)::bigint || ' ms', '') || ')', '') END, "
         "CASE WHEN f.pid IS NULL OR %s THEN false ELSE pg_catalog.pg_terminate_backend(f.pid) END, f.kind "
-        "FROM (SELECT * FROM %s s UNION ALL SELECT NULL, 'prepared transaction', owner::text, database::text, gid, NULL, NULL, NULL "
-        "FROM pg_catalog.pg_prepared_xacts WHERE %s UNION ALL SELECT NULL, 'open database', NULL, NULL, datname::text, NULL, NULL, NULL FROM "
+        "FROM (SELECT * FROM %s s UNION ALL SELECT NULL, 'prepared transaction', owner::text, database::text, gid, NULL, NULL, "
+        "NULL "
+        "FROM pg_catalog.pg_prepared_xacts WHERE %s UNION ALL SELECT NULL, 'open database', NULL, NULL, datname::text, NULL, "
+        "NULL, NULL FROM "
         "pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 AND datname <> '" PG_DATABASE "') f",
-        pg_text_str(&spared), pg_text_str(&foreign), call->host->accepted(call->ctx, "prepared_transactions") ? "false" : "true");
+        pg_text_str(&spared), pg_text_str(&foreign),
+        call->host->accepted(call->ctx, "prepared_transactions") ? "false" : "true");
     if (result != CO_DONE)
         return result;
     if (PQntuples(rows) == 0)
@@ -163,10 +174,12 @@ enum co_result pg_end_sessions(struct co_call *call, const char *keep_actor)
     const char *params[] = {prefix, mine, kept};
     for (;;) {
         PG_RESULT rows = NULL;
-        enum co_result result = pg_query(call, conn, PG_READ,
-                                         "SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity WHERE "
-                                         "pg_catalog.starts_with(application_name, $1) AND application_name NOT IN ($2, $3) AND pid <> pg_catalog.pg_backend_pid()",
-                                         3, params, &rows);
+        enum co_result result =
+            pg_query(call, conn, PG_READ,
+                     "SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity WHERE "
+                     "pg_catalog.starts_with(application_name, $1) AND application_name NOT IN ($2, $3) AND pid <> "
+                     "pg_catalog.pg_backend_pid()",
+                     3, params, &rows);
         if (result != CO_DONE)
             return result;
         if (pg_number(rows, 0, 0, 1) == 0)
@@ -188,8 +201,8 @@ enum co_result pg_end_foreign(struct co_call *call)
     for (;;) {
         PG_RESULT rows = NULL;
         enum co_result result =
-            pg_queryf(call, call->conn, PG_READ, &rows, "SELECT f.kind || ' ' || f.pid, pg_catalog.pg_terminate_backend(f.pid) FROM %s f",
-                      pg_text_str(&foreign));
+            pg_queryf(call, call->conn, PG_READ, &rows,
+                      "SELECT f.kind || ' ' || f.pid, pg_catalog.pg_terminate_backend(f.pid) FROM %s f", pg_text_str(&foreign));
         if (result != CO_DONE || PQntuples(rows) == 0)
             return result;
         if (call->deadline_ns - call->host->now_ns(call->ctx) < 20 * PG_MS)

@@ -9,7 +9,8 @@
 static enum co_result database_describe(struct co_call *call, struct co_text *ret)
 {
     call->host->text_add(call->ctx, ret,
-                         "CREATE DATABASE " PG_DATABASE " TEMPLATE template0\nREVOKE ALL ON DATABASE " PG_DATABASE " FROM PUBLIC\n"
+                         "CREATE DATABASE " PG_DATABASE " TEMPLATE template0\nREVOKE ALL ON DATABASE " PG_DATABASE
+                         " FROM PUBLIC\n"
                          "CREATE TABLE changeover.fence (database oid PRIMARY KEY, name text NOT NULL)\n");
     return CO_DONE;
 }
@@ -23,7 +24,8 @@ static enum co_result our_database(struct co_call *call, struct co_conn **ret, s
         return CO_DONE;
     }
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ, "SELECT 1 FROM pg_catalog.pg_database WHERE datname = '" PG_DATABASE "'", 0, NULL, &rows);
+    enum co_result result = pg_query(call, call->conn, PG_READ,
+                                     "SELECT 1 FROM pg_catalog.pg_database WHERE datname = '" PG_DATABASE "'", 0, NULL, &rows);
     if (result != CO_DONE || PQntuples(rows) == 0)
         return result;
     result = pg_connect_to(call, PG_DATABASE, ret_extra);
@@ -85,12 +87,14 @@ const struct co_step pg_step_setup_database = {
 /* ---------------------------------------------------------------- accounts */
 
 /* Nothing of the next statements reaches the server's log, whatever it is set to log. */
-static const char quiet_sql[] = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic'; "
-                                "SET log_min_duration_sample = -1; SET log_statement_sample_rate = 0";
+static const char quiet_sql[] =
+    "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic'; "
+    "SET log_min_duration_sample = -1; SET log_statement_sample_rate = 0";
 static const char loud_sql[] = "RESET log_statement; RESET log_min_duration_statement; RESET log_min_error_statement; "
                                "RESET log_min_duration_sample; RESET log_statement_sample_rate";
 
-static enum co_result make_role(struct co_call *call, const char *name, const char *attributes, const char *password, const char *purpose)
+static enum co_result make_role(struct co_call *call, const char *name, const char *attributes, const char *password,
+                                const char *purpose)
 {
     struct co_conn *conn = call->conn;
     PG_TEXT sql = {0};
@@ -148,7 +152,9 @@ static enum co_result replication_probe(struct co_call *call, enum co_presence *
 {
     const char *params[] = {replication_user(call)};
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ, "SELECT (rolreplication OR rolsuper) AND rolcanlogin FROM pg_catalog.pg_roles WHERE rolname = $1", 1, params, &rows);
+    enum co_result result = pg_query(
+        call, call->conn, PG_READ,
+        "SELECT (rolreplication OR rolsuper) AND rolcanlogin FROM pg_catalog.pg_roles WHERE rolname = $1", 1, params, &rows);
     if (result == CO_DONE)
         *ret = PQntuples(rows) == 0 ? CO_ABSENT : pg_is_true(rows, 0, 0) ? CO_PRESENT : CO_PARTIAL;
     return result;
@@ -167,8 +173,8 @@ static enum co_result replication_apply(struct co_call *call)
         pg_text_add(&sql, " LOGIN REPLICATION");
         return pg_guarded_setup(call, call->conn, pg_text_str(&sql), NULL);
     }
-    return make_role(call, replication_user(call), "LOGIN REPLICATION", call->host->secret(call->ctx, call->side, CO_SECRET_REPLICATION),
-                     "changeover: follows the primary");
+    return make_role(call, replication_user(call), "LOGIN REPLICATION",
+                     call->host->secret(call->ctx, call->side, CO_SECRET_REPLICATION), "changeover: follows the primary");
 }
 
 const struct co_step pg_step_setup_replication = {
@@ -191,10 +197,14 @@ static enum co_result probe_describe(struct co_call *call, struct co_text *ret)
     const char *user = probe_user(call);
     if (user)
         call->host->text_add(call->ctx, ret, "CREATE ROLE \"%s\" LOGIN PASSWORD <password>\n", user);
-    call->host->text_add(call->ctx, ret, "in database %s: CREATE TABLE changeover.probe (id int PRIMARY KEY, run text, at timestamptz)\n",
+    call->host->text_add(call->ctx, ret,
+                         "in database %s: CREATE TABLE changeover.probe (id int PRIMARY KEY, run text, at timestamptz)\n",
                          pg_url_database(call, call->side));
     if (user)
-        call->host->text_add(call->ctx, ret, "GRANT USAGE ON SCHEMA changeover TO \"%s\"\nGRANT SELECT, INSERT, UPDATE ON changeover.probe TO \"%s\"\n", user, user);
+        call->host->text_add(
+            call->ctx, ret,
+            "GRANT USAGE ON SCHEMA changeover TO \"%s\"\nGRANT SELECT, INSERT, UPDATE ON changeover.probe TO \"%s\"\n", user,
+            user);
     return CO_DONE;
 }
 
@@ -215,7 +225,8 @@ static enum co_result role_exists(struct co_call *call, const char *name, bool *
 {
     const char *params[] = {name};
     PG_RESULT rows = NULL;
-    enum co_result result = pg_query(call, call->conn, PG_READ, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1", 1, params, &rows);
+    enum co_result result =
+        pg_query(call, call->conn, PG_READ, "SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1", 1, params, &rows);
     *ret = result == CO_DONE && PQntuples(rows) > 0;
     return result;
 }
@@ -235,7 +246,8 @@ static enum co_result probe_probe(struct co_call *call, enum co_presence *ret)
     const char *params[] = {user ? user : call->conn->user};
     PG_RESULT rows = NULL;
     result = pg_query(call, conn, PG_READ,
-                      "SELECT c.oid IS NOT NULL AND pg_catalog.has_table_privilege($1, c.oid, 'INSERT') AND pg_catalog.has_table_privilege($1, c.oid, 'UPDATE') "
+                      "SELECT c.oid IS NOT NULL AND pg_catalog.has_table_privilege($1, c.oid, 'INSERT') AND "
+                      "pg_catalog.has_table_privilege($1, c.oid, 'UPDATE') "
                       "FROM (SELECT pg_catalog.to_regclass('changeover.probe')::oid AS oid) c",
                       1, params, &rows);
     if (result == CO_DONE)
@@ -250,7 +262,8 @@ static enum co_result probe_apply(struct co_call *call)
     bool role = true;
     enum co_result result = user ? role_exists(call, user, &role) : CO_DONE;
     if (result == CO_DONE && !role)
-        result = make_role(call, user, "LOGIN", call->host->secret(call->ctx, call->side, CO_SECRET_PROBE), "changeover: real writes for tests");
+        result = make_role(call, user, "LOGIN", call->host->secret(call->ctx, call->side, CO_SECRET_PROBE),
+                           "changeover: real writes for tests");
     if (result != CO_DONE)
         return result;
     struct co_conn *conn, *extra;
@@ -258,7 +271,8 @@ static enum co_result probe_apply(struct co_call *call)
     if (result != CO_DONE)
         return result;
     PG_TEXT sql = {0};
-    pg_text_add(&sql, "CREATE SCHEMA IF NOT EXISTS changeover; CREATE TABLE IF NOT EXISTS changeover.probe (id int PRIMARY KEY, run text, at timestamptz)");
+    pg_text_add(&sql, "CREATE SCHEMA IF NOT EXISTS changeover; CREATE TABLE IF NOT EXISTS changeover.probe (id int PRIMARY "
+                      "KEY, run text, at timestamptz)");
     if (user) {
         pg_text_add(&sql, "; GRANT USAGE ON SCHEMA changeover TO ");
         pg_text_ident(&sql, user);
@@ -286,7 +300,8 @@ const struct co_step pg_step_setup_probe = {
 
 static enum co_result slot_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_add(call->ctx, ret, "SELECT pg_create_physical_replication_slot('%s', true)\n", pg_other_slot(pg_other_side(call->side)));
+    call->host->text_add(call->ctx, ret, "SELECT pg_create_physical_replication_slot('%s', true)\n",
+                         pg_other_slot(pg_other_side(call->side)));
     return CO_DONE;
 }
 
@@ -299,8 +314,9 @@ static enum co_result slot_probe(struct co_call *call, enum co_presence *ret)
         return result;
     PG_RESULT rows = NULL;
     result = pg_query(call, call->other, PG_READ,
-                      "SELECT pg_catalog.pg_is_in_recovery() AND EXISTS (SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming')", 0, NULL,
-                      &rows);
+                      "SELECT pg_catalog.pg_is_in_recovery() AND EXISTS (SELECT 1 FROM pg_catalog.pg_stat_wal_receiver WHERE "
+                      "status = 'streaming')",
+                      0, NULL, &rows);
     if (result == CO_DONE && pg_is_true(rows, 0, 0) && strcmp(call->other->lineage, call->conn->lineage) == 0)
         *ret = CO_PRESENT;
     return CO_DONE;

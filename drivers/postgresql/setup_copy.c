@@ -28,26 +28,27 @@ static bool is_follower(struct co_call *call, bool *ret_primary, enum co_result 
 }
 
 struct copy_state {
-    char word[16];  /* "none", "running", "dead", "done", "failed" */
-    char run[48];   /* which run began it */
-    bool cluster;   /* the data directory holds a cluster */
-    bool occupied;  /* it holds anything */
-    bool standby;   /* with standby.signal */
+    char word[16]; /* "none", "running", "dead", "done", "failed" */
+    char run[48];  /* which run began it */
+    bool cluster;  /* the data directory holds a cluster */
+    bool occupied; /* it holds anything */
+    bool standby;  /* with standby.signal */
     bool up;
     char system[32];
     char said[300]; /* the end of its log */
 };
 
-static const char look_script[] =
-    "c=\"$d.changeover-copy\"; w=none; p=; r=-\n"
-    "if [ -f \"$c.state\" ]; then read -r w p r < \"$c.state\"; if [ \"$w\" = running ] && ! kill -0 \"$p\" 2>/dev/null; then w=dead; fi; fi\n"
-    "echo \"copy $w ${r:--}\"\n"
-    "if [ -f \"$d/PG_VERSION\" ]; then echo cluster; fi\n"
-    "if [ -n \"$(ls -A \"$d\" 2>/dev/null)\" ]; then echo occupied; fi\n"
-    "if [ -f \"$d/standby.signal\" ]; then echo standby; fi\n"
-    "if up; then echo up; fi\n"
-    "if [ -f \"$d/PG_VERSION\" ]; then tool pg_controldata -D \"$d\" 2>/dev/null | sed -n 's/^Database system identifier: */system /p'; fi\n"
-    "if [ -f \"$c.log\" ]; then echo \"said $(tail -n 3 \"$c.log\" | tr '\\n' ' ')\"; fi\n";
+static const char look_script[] = "c=\"$d.changeover-copy\"; w=none; p=; r=-\n"
+                                  "if [ -f \"$c.state\" ]; then read -r w p r < \"$c.state\"; if [ \"$w\" = running ] && ! "
+                                  "kill -0 \"$p\" 2>/dev/null; then w=dead; fi; fi\n"
+                                  "echo \"copy $w ${r:--}\"\n"
+                                  "if [ -f \"$d/PG_VERSION\" ]; then echo cluster; fi\n"
+                                  "if [ -n \"$(ls -A \"$d\" 2>/dev/null)\" ]; then echo occupied; fi\n"
+                                  "if [ -f \"$d/standby.signal\" ]; then echo standby; fi\n"
+                                  "if up; then echo up; fi\n"
+                                  "if [ -f \"$d/PG_VERSION\" ]; then tool pg_controldata -D \"$d\" 2>/dev/null | sed -n "
+                                  "'s/^Database system identifier: */system /p'; fi\n"
+                                  "if [ -f \"$c.log\" ]; then echo \"said $(tail -n 3 \"$c.log\" | tr '\\n' ' ')\"; fi\n";
 
 static enum co_result look(struct co_call *call, struct copy_state *ret)
 {
@@ -57,7 +58,8 @@ static enum co_result look(struct co_call *call, struct copy_state *ret)
     if (result != CO_DONE)
         return result == CO_EFFECT_UNKNOWN ? CO_NO_EFFECT : result;
     if (sscanf(out, "copy %15s %47s", ret->word, ret->run) < 1)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_COMMAND, "host.run must run the command that follows it, and print nothing of its own.",
+        return pg_fail(call, CO_NO_EFFECT, CO_E_COMMAND,
+                       "host.run must run the command that follows it, and print nothing of its own.",
                        "the machine's answer makes no sense: %.80s", out);
     ret->cluster = strstr(out, "\ncluster\n") != NULL;
     ret->occupied = strstr(out, "\noccupied\n") != NULL;
@@ -75,7 +77,8 @@ static enum co_result look(struct co_call *call, struct copy_state *ret)
 /* The copy stands where it belongs: a standby of the source's cluster, running or not. */
 static bool placed(struct co_call *call, const struct copy_state *state)
 {
-    return state->cluster && state->standby && (!call->other || strcmp(state->system, call->other->lineage) == 0) && strcmp(state->word, "none") == 0;
+    return state->cluster && state->standby && (!call->other || strcmp(state->system, call->other->lineage) == 0) &&
+           strcmp(state->word, "none") == 0;
 }
 
 static bool has_machine(struct co_call *call)
@@ -87,7 +90,8 @@ static bool has_machine(struct co_call *call)
 static enum co_result no_machine(struct co_call *call)
 {
     return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG,
-                   "Configure host.run, host.data_directory, host.start and host.stop of that side; or make it a standby yourself (pg_basebackup) and run setup again.",
+                   "Configure host.run, host.data_directory, host.start and host.stop of that side; or make it a standby "
+                   "yourself (pg_basebackup) and run setup again.",
                    "the target is not a standby of the source, and its machine's `host` is not configured");
 }
 
@@ -98,8 +102,8 @@ static enum co_result copy_describe(struct co_call *call, struct co_text *ret)
     const char *data = call->host->side_option(call->ctx, call->side, "host.data_directory");
     PG_TEXT conninfo = {0};
     pg_conninfo(call, call->side, true, NULL, &conninfo);
-    call->host->text_add(call->ctx, ret, "pg_basebackup -D %s.changeover-copy -d \"%s\" -X stream -S %s -c fast\n", data ? data : "<data_directory>",
-                         pg_text_str(&conninfo), pg_other_slot(call->side));
+    call->host->text_add(call->ctx, ret, "pg_basebackup -D %s.changeover-copy -d \"%s\" -X stream -S %s -c fast\n",
+                         data ? data : "<data_directory>", pg_text_str(&conninfo), pg_other_slot(call->side));
     return CO_DONE;
 }
 
@@ -133,17 +137,20 @@ static enum co_result may_replace(struct co_call *call, const struct copy_state 
         return CO_DONE;
     if (pg_alive(call->conn)) {
         PG_RESULT rows = NULL;
-        enum co_result result = pg_query(
-            call, call->conn, PG_READ,
-            "SELECT (SELECT count(*) FROM pg_catalog.pg_database WHERE datname NOT IN ('template0', 'template1', 'postgres')), (SELECT count(*) FROM "
-            "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r','p','m') AND n.nspname NOT IN "
-            "('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'), pg_catalog.current_setting('data_directory')",
-            0, NULL, &rows);
+        enum co_result result = pg_query(call, call->conn, PG_READ,
+                                         "SELECT (SELECT count(*) FROM pg_catalog.pg_database WHERE datname NOT IN "
+                                         "('template0', 'template1', 'postgres')), (SELECT count(*) FROM "
+                                         "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE "
+                                         "c.relkind IN ('r','p','m') AND n.nspname NOT IN "
+                                         "('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)'), "
+                                         "pg_catalog.current_setting('data_directory')",
+                                         0, NULL, &rows);
         if (result != CO_DONE)
             return result;
         if (pg_number(rows, 0, 0, 1) > 0 || pg_number(rows, 0, 1, 1) > 0)
-            return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, hint, "the target holds data: %s databases besides the usual ones, %s tables in %s",
-                           pg_value(rows, 0, 0), pg_value(rows, 0, 1), call->conn->database);
+            return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, hint,
+                           "the target holds data: %s databases besides the usual ones, %s tables in %s", pg_value(rows, 0, 0),
+                           pg_value(rows, 0, 1), call->conn->database);
         if (state->cluster && strcmp(state->system, call->conn->lineage) != 0)
             return pg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Correct host.data_directory or host.run of that side.",
                            "host.data_directory is not that of the target's server, which is %s", pg_value(rows, 0, 2));
@@ -151,7 +158,8 @@ static enum co_result may_replace(struct co_call *call, const struct copy_state 
             return CO_DONE;
         return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, hint, "the target is a standby of another cluster");
     }
-    return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, hint, "the target's data directory holds something, and no server answers that could say whether it is empty");
+    return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, hint,
+                   "the target's data directory holds something, and no server answers that could say whether it is empty");
 }
 
 static const char worker_script[] =
@@ -162,14 +170,16 @@ static const char worker_script[] =
 /* pg_basebackup of the target's own version, found before there is a cluster that tells it. */
 static const char start_script[] =
     "c=\"$d.changeover-copy\"; worker=$1; run=$2; conninfo=$3; slot=$4; pass=$5; v=$6\n"
-    "if [ -z \"$bin\" ]; then for p in \"/usr/lib/postgresql/$v/bin\" \"/usr/pgsql-$v/bin\"; do if [ -x \"$p/pg_basebackup\" ]; then bin=$p; fi; done; fi\n"
+    "if [ -z \"$bin\" ]; then for p in \"/usr/lib/postgresql/$v/bin\" \"/usr/pgsql-$v/bin\"; do if [ -x \"$p/pg_basebackup\" "
+    "]; then bin=$p; fi; done; fi\n"
     "rm -rf \"$c\"; rm -f \"$c.state\" \"$c.log\"; : > \"$c.state\" || exit 1\n"
     "if [ -n \"$pass\" ]; then cat > \"$c.pass\" || exit 1; conninfo=\"$conninfo passfile='$c.pass'\"; fi\n"
     "echo \"running $$ $run\" > \"$c.state\"\n"
-    "setsid sh -c \"$worker\" changeover \"$d\" \"$token\" \"$bin\" \"$run\" \"$conninfo\" \"$slot\" < /dev/null > \"$c.log\" 2>&1 &\n";
+    "setsid sh -c \"$worker\" changeover \"$d\" \"$token\" \"$bin\" \"$run\" \"$conninfo\" \"$slot\" < /dev/null > \"$c.log\" "
+    "2>&1 &\n";
 
-#define WORKER_PROLOGUE                                                                                                          \
-    "d=$1; bin=$3; shift 3; export LC_ALL=C; umask 077\n"                                                                        \
+#define WORKER_PROLOGUE                                                                                                        \
+    "d=$1; bin=$3; shift 3; export LC_ALL=C; umask 077\n"                                                                      \
     "tool() { n=$1; shift; if [ -n \"$bin\" ]; then \"$bin/$n\" \"$@\"; else \"$n\" \"$@\"; fi; }\n"
 
 static enum co_result start_copy(struct co_call *call)
@@ -185,7 +195,8 @@ static enum co_result start_copy(struct co_call *call)
     pg_text_add(&worker, worker_script);
     char version[12];
     snprintf(version, sizeof version, "%d", call->other ? call->other->version / 10000 : 0);
-    const char *args[] = {pg_text_str(&worker), pg_run_id(call), pg_text_str(&conninfo), pg_other_slot(call->side), pass.used ? "pass" : "", version};
+    const char *args[] = {pg_text_str(&worker),      pg_run_id(call),         pg_text_str(&conninfo),
+                          pg_other_slot(call->side), pass.used ? "pass" : "", version};
     return pg_machine(call, call->side, start_script, args, sizeof args / sizeof *args, pg_text_str(&pass), NULL, NULL);
 }
 
@@ -195,10 +206,12 @@ static void report_progress(struct co_call *call, const char *what)
     PG_RESULT rows = NULL;
     struct co_error kept = *call->err;
     const char *params[] = {pg_other_slot(call->side)};
-    if (call->other && pg_query(call, call->other, PG_READ,
-                                "SELECT p.backup_streamed, p.backup_total FROM pg_catalog.pg_stat_progress_basebackup p JOIN pg_catalog.pg_stat_activity a "
-                                "USING (pid) WHERE a.application_name = $1",
-                                1, params, &rows) == CO_DONE &&
+    if (call->other &&
+        pg_query(call, call->other, PG_READ,
+                 "SELECT p.backup_streamed, p.backup_total FROM pg_catalog.pg_stat_progress_basebackup p JOIN "
+                 "pg_catalog.pg_stat_activity a "
+                 "USING (pid) WHERE a.application_name = $1",
+                 1, params, &rows) == CO_DONE &&
         PQntuples(rows) > 0) {
         progress.done = pg_number(rows, 0, 0, -1);
         progress.total = pg_number(rows, 0, 1, -1);
@@ -223,11 +236,14 @@ static enum co_result copy_apply(struct co_call *call)
         return result;
     if (strcmp(state.word, "running") == 0) {
         report_progress(call, "base backup");
-        return pg_pause(call, call->other, 200) ? CO_AGAIN : pg_fail(call, CO_NO_EFFECT, CO_E_INTERRUPTED, "", "interrupted; the base backup goes on by itself");
+        return pg_pause(call, call->other, 200)
+                   ? CO_AGAIN
+                   : pg_fail(call, CO_NO_EFFECT, CO_E_INTERRUPTED, "", "interrupted; the base backup goes on by itself");
     }
     if (strcmp(state.word, "failed") == 0 && strcmp(state.run, pg_run_id(call)) == 0)
         return pg_fail(call, CO_NO_EFFECT, CO_E_COMMAND,
-                       "pg_basebackup ran on the target's machine. Its account needs REPLICATION, and the source's pg_hba.conf a line: host replication <user> <address of b> scram-sha-256.",
+                       "pg_basebackup ran on the target's machine. Its account needs REPLICATION, and the source's pg_hba.conf "
+                       "a line: host replication <user> <address of b> scram-sha-256.",
                        "the base backup failed: %s", state.said);
     if (!call->other)
         return pg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "the source can't be reached for the base backup");
@@ -237,7 +253,8 @@ static enum co_result copy_apply(struct co_call *call)
     result = start_copy(call);
     if (result != CO_DONE)
         return result;
-    report_progress(call, strcmp(state.word, "none") == 0 ? "base backup" : "the earlier base backup was interrupted; it begins again");
+    report_progress(call, strcmp(state.word, "none") == 0 ? "base backup"
+                                                          : "the earlier base backup was interrupted; it begins again");
     return CO_AGAIN;
 }
 
@@ -259,10 +276,11 @@ static enum co_result place_describe(struct co_call *call, struct co_text *ret)
 {
     const char *data = call->host->side_option(call->ctx, call->side, "host.data_directory");
     data = data ? data : "<data_directory>";
-    call->host->text_add(call->ctx, ret,
-                         "host.stop\nmv %s %s.before-changeover-%s\nmv %s.changeover-copy %s (with the target's own configuration)\n"
-                         "standby.signal, primary_conninfo, primary_slot_name = '%s'\n",
-                         data, data, *pg_run_id(call) ? pg_run_id(call) : "<run>", data, data, pg_other_slot(call->side));
+    call->host->text_add(
+        call->ctx, ret,
+        "host.stop\nmv %s %s.before-changeover-%s\nmv %s.changeover-copy %s (with the target's own configuration)\n"
+        "standby.signal, primary_conninfo, primary_slot_name = '%s'\n",
+        data, data, *pg_run_id(call) ? pg_run_id(call) : "<run>", data, data, pg_other_slot(call->side));
     return CO_DONE;
 }
 
@@ -284,23 +302,24 @@ static enum co_result place_probe(struct co_call *call, enum co_presence *ret)
     return result;
 }
 
-static const char place_script[] =
-    "c=\"$d.changeover-copy\"; run=$1\n"
-    "[ ! -f \"$d/" PG_MARKER_FILE "\" ] || guard\n"
-    "up && { echo 'the server still runs' >&2; exit 1; }\n"
-    "own='*.conf *.d *.crt *.key *.pem *.crl'\n"
-    "if [ -d \"$c\" ]; then\n"
-    "  rm -f \"$c\"/changeover.* \"$c\"/*.changeover-* \"$c\"/standby.signal\n"
-    "  if [ -f \"$d/PG_VERSION\" ]; then\n"
-    "    if [ -f \"$d/postgresql.conf\" ]; then (cd \"$c\" && rm -rf $own); fi\n"
-    "    (cd \"$d\" && for f in $own " PG_MARKER_FILE "; do if [ -e \"$f\" ]; then cp -pRP \"$f\" \"$c/\" || exit 1; fi; done) || exit 1\n"
-    "  fi\n"
-    "  : > \"$c/standby.signal\" && sync \"$c\" || exit 1\n"
-    "  if [ -e \"$d\" ]; then if ! rmdir \"$d\" 2>/dev/null; then mv -T \"$d\" \"$d.before-changeover-$run\" || exit 1; fi; fi\n"
-    "  mv -T \"$c\" \"$d\" && chmod 700 \"$d\" || exit 1\n"
-    "fi\n"
-    "[ -f \"$d/standby.signal\" ] || exit 1\n"
-    "rm -f \"$c.state\" \"$c.log\" \"$c.pass\"; sync \"$(dirname \"$d\")\"\n";
+static const char place_script[] = "c=\"$d.changeover-copy\"; run=$1\n"
+                                   "[ ! -f \"$d/" PG_MARKER_FILE "\" ] || guard\n"
+                                   "up && { echo 'the server still runs' >&2; exit 1; }\n"
+                                   "own='*.conf *.d *.crt *.key *.pem *.crl'\n"
+                                   "if [ -d \"$c\" ]; then\n"
+                                   "  rm -f \"$c\"/changeover.* \"$c\"/*.changeover-* \"$c\"/standby.signal\n"
+                                   "  if [ -f \"$d/PG_VERSION\" ]; then\n"
+                                   "    if [ -f \"$d/postgresql.conf\" ]; then (cd \"$c\" && rm -rf $own); fi\n"
+                                   "    (cd \"$d\" && for f in $own " PG_MARKER_FILE
+                                   "; do if [ -e \"$f\" ]; then cp -pRP \"$f\" \"$c/\" || exit 1; fi; done) || exit 1\n"
+                                   "  fi\n"
+                                   "  : > \"$c/standby.signal\" && sync \"$c\" || exit 1\n"
+                                   "  if [ -e \"$d\" ]; then if ! rmdir \"$d\" 2>/dev/null; then mv -T \"$d\" "
+                                   "\"$d.before-changeover-$run\" || exit 1; fi; fi\n"
+                                   "  mv -T \"$c\" \"$d\" && chmod 700 \"$d\" || exit 1\n"
+                                   "fi\n"
+                                   "[ -f \"$d/standby.signal\" ] || exit 1\n"
+                                   "rm -f \"$c.state\" \"$c.log\" \"$c.pass\"; sync \"$(dirname \"$d\")\"\n";
 
 static enum co_result place_apply(struct co_call *call)
 {
@@ -320,7 +339,8 @@ static enum co_result place_apply(struct co_call *call)
     if (result != CO_DONE) {
         if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_COMMAND)
             snprintf(call->err->hint, sizeof call->err->hint, "%s",
-                     "The account behind host.run must be able to rename the data directory: its parent folder must be writable, and it must not be a mount point.");
+                     "The account behind host.run must be able to rename the data directory: its parent folder must be "
+                     "writable, and it must not be a mount point.");
         return result;
     }
     return pg_write_follower_conf(call, call->side, true);
@@ -352,13 +372,17 @@ static enum co_result start_describe(struct co_call *call, struct co_text *ret)
 /* Whether the standby has replayed what setup made on the primary. One that is held back on purpose isn't waited for. */
 static enum co_result has_replayed(struct co_call *call, bool *ret)
 {
-    const char *user = call->host->secret_user(call->ctx, CO_SECRET_REPLICATION), *probe = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
+    const char *user = call->host->secret_user(call->ctx, CO_SECRET_REPLICATION),
+               *probe = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
     const char *params[] = {user && *user ? user : NULL, probe && *probe ? probe : NULL};
     PG_RESULT rows = NULL;
     enum co_result result = pg_query(call, call->conn, PG_READ,
-                                     "SELECT (EXISTS (SELECT 1 FROM pg_database WHERE datname = '" PG_DATABASE "') AND ($1::text IS NULL OR EXISTS (SELECT 1 FROM pg_roles "
-                                     "WHERE rolname = $1)) AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM pg_roles WHERE rolname = $2))) OR NOT pg_is_in_recovery() OR "
-                                     "current_setting('recovery_min_apply_delay') <> '0' OR CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() END",
+                                     "SELECT (EXISTS (SELECT 1 FROM pg_database WHERE datname = '" PG_DATABASE
+                                     "') AND ($1::text IS NULL OR EXISTS (SELECT 1 FROM pg_roles "
+                                     "WHERE rolname = $1)) AND ($2::text IS NULL OR EXISTS (SELECT 1 FROM pg_roles WHERE "
+                                     "rolname = $2))) OR NOT pg_is_in_recovery() OR "
+                                     "current_setting('recovery_min_apply_delay') <> '0' OR CASE WHEN pg_is_in_recovery() THEN "
+                                     "pg_is_wal_replay_paused() END",
                                      2, params, &rows);
     *ret = result == CO_DONE && pg_is_true(rows, 0, 0);
     return pg_gone(call, result) ? CO_DONE : result;
@@ -394,9 +418,11 @@ static enum co_result start_apply(struct co_call *call)
     if (result != CO_DONE)
         return result;
     if (!state.standby)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "Run `changeover setup` again.", "the target's data directory is no standby's");
+        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "Run `changeover setup` again.",
+                       "the target's data directory is no standby's");
     if (state.up) {
-        struct co_progress progress = {.what = "waiting for the standby to accept connections", .done = -1, .total = -1, .unit = ""};
+        struct co_progress progress = {
+            .what = "waiting for the standby to accept connections", .done = -1, .total = -1, .unit = ""};
         call->host->progress(call->ctx, &progress);
         return CO_AGAIN;
     }

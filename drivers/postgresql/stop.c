@@ -20,7 +20,8 @@ static bool stop_wanted(struct co_call *call)
 
 static enum co_result signal_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_add(call->ctx, ret, "standby.signal and primary_conninfo (the target) on the source, for its next start\n");
+    call->host->text_add(call->ctx, ret,
+                         "standby.signal and primary_conninfo (the target) on the source, for its next start\n");
     return CO_DONE;
 }
 
@@ -55,7 +56,8 @@ static enum co_result signal_revert(struct co_call *call)
         pg_text_conf_line(&lines, "primary_slot_name", slot + 1);
     result = pg_machine(call, call->side,
                         "guard\nf=\"$d/postgresql.auto.conf\"\n"
-                        "{ grep -v -E '^(primary_conninfo|primary_slot_name)[ =]' \"$f\"; cat; } > \"$f.changeover-new\" && mv -f \"$f.changeover-new\" \"$f\" && "
+                        "{ grep -v -E '^(primary_conninfo|primary_slot_name)[ =]' \"$f\"; cat; } > \"$f.changeover-new\" && mv "
+                        "-f \"$f.changeover-new\" \"$f\" && "
                         "rm -f \"$d/standby.signal\" && sync \"$d\"\n",
                         NULL, 0, pg_text_str(&lines), NULL, NULL);
     if (result != CO_DONE)
@@ -121,7 +123,8 @@ static enum co_result stop_apply(struct co_call *call)
     if (result != CO_DONE)
         return result;
     if (!state.standby)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "", "standby.signal is not there: a restart would make a second primary");
+        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "",
+                       "standby.signal is not there: a restart would make a second primary");
     if (state.up) {
         result = pg_machine_option(call, call->side, "host.stop");
         if (result != CO_DONE)
@@ -164,7 +167,8 @@ enum co_result pg_stopped_capture(struct co_call *call, struct co_text *ret)
     if (result != CO_DONE)
         return result;
     if (state.up || !state.clean)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "", state.up ? "the source runs although it was stopped" : "the source was not shut down cleanly");
+        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "",
+                       state.up ? "the source runs although it was stopped" : "the source was not shut down cleanly");
     struct pg_position position = {.timeline = state.checkpoint.timeline, .lsn = state.checkpoint.lsn + 1};
     char text[40];
     pg_position_print(&position, text);
@@ -182,9 +186,11 @@ enum co_result pg_stopped_proof(struct co_call *call, const char *position)
     if (!pg_position_parse(position, &want))
         return pg_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "", "%s is not a position of PostgreSQL", position);
     if (state.up)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "Something restarts it: a service manager or a cluster manager. Hold that back.",
+        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE,
+                       "Something restarts it: a service manager or a cluster manager. Hold that back.",
                        "the stopped source runs again");
     if (!state.clean || !state.standby || state.checkpoint.timeline != want.timeline || state.checkpoint.lsn + 1 != want.lsn)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, "", "the stopped source is not as it was when its final position was taken");
+        return pg_fail(call, CO_NO_EFFECT, CO_E_DATA, "",
+                       "the stopped source is not as it was when its final position was taken");
     return CO_DONE;
 }

@@ -7,13 +7,15 @@ static bool sync_wanted(struct co_call *call)
     if (!call->conn)
         return true;
     PG_RESULT rows = NULL;
-    return pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.current_setting('synchronous_standby_names') <> ''", 0, NULL, &rows) != CO_DONE ||
+    return pg_query(call, call->conn, PG_READ, "SELECT pg_catalog.current_setting('synchronous_standby_names') <> ''", 0, NULL,
+                    &rows) != CO_DONE ||
            pg_is_true(rows, 0, 0);
 }
 
 static enum co_result sync_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_add(call->ctx, ret, "ALTER SYSTEM SET synchronous_standby_names = '' (only while no synchronous standby is connected)\n");
+    call->host->text_add(call->ctx, ret,
+                         "ALTER SYSTEM SET synchronous_standby_names = '' (only while no synchronous standby is connected)\n");
     return CO_DONE;
 }
 
@@ -21,8 +23,10 @@ static enum co_result sync_probe(struct co_call *call, enum co_presence *ret)
 {
     PG_RESULT rows = NULL;
     enum co_result result = pg_query(call, call->conn, PG_READ,
-                                     "SELECT pg_catalog.current_setting('synchronous_standby_names') = '' OR EXISTS (SELECT 1 FROM pg_catalog.pg_stat_replication "
-                                     "WHERE sync_state IN ('sync', 'quorum') AND state = 'streaming' AND reply_time > pg_catalog.clock_timestamp() - interval '15 s')",
+                                     "SELECT pg_catalog.current_setting('synchronous_standby_names') = '' OR EXISTS (SELECT 1 "
+                                     "FROM pg_catalog.pg_stat_replication "
+                                     "WHERE sync_state IN ('sync', 'quorum') AND state = 'streaming' AND reply_time > "
+                                     "pg_catalog.clock_timestamp() - interval '15 s')",
                                      0, NULL, &rows);
     if (result == CO_DONE)
         *ret = pg_is_true(rows, 0, 0) ? CO_PRESENT : CO_ABSENT;

@@ -46,9 +46,10 @@ static enum co_result lost(struct co_call *call, struct co_conn *conn, enum pg_k
     pg_one_line(line, sizeof line, what);
     enum co_result result = kind == PG_CHANGE && sent ? CO_EFFECT_UNKNOWN : CO_NO_EFFECT;
     return pg_fail(call, result, code,
-                   code == CO_E_TIMEOUT ? "The server accepted the statement but did not answer in time; look whether it is frozen or "
-                                          "waits for a lock or a disk."
-                                        : "",
+                   code == CO_E_TIMEOUT
+                       ? "The server accepted the statement but did not answer in time; look whether it is frozen or "
+                         "waits for a lock or a disk."
+                       : "",
                    "%s", line);
 }
 
@@ -145,9 +146,8 @@ enum co_result pg_query(struct co_call *call, struct co_conn *conn, enum pg_kind
         return pg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "the connection is no longer usable");
     if (call->host->now_ns(call->ctx) >= call->deadline_ns)
         return pg_fail(call, CO_NO_EFFECT, CO_E_TIMEOUT, "", "no time was left to ask the server");
-    int sent = params || param_count
-                   ? PQsendQueryParams(conn->pg, sql, param_count, NULL, params, NULL, NULL, 0)
-                   : PQsendQuery(conn->pg, sql);
+    int sent = params || param_count ? PQsendQueryParams(conn->pg, sql, param_count, NULL, params, NULL, NULL, 0)
+                                     : PQsendQuery(conn->pg, sql);
     if (!sent)
         return lost(call, conn, kind, PQstatus(conn->pg) == CONNECTION_OK, CO_E_UNREACHABLE, PQerrorMessage(conn->pg));
     enum co_result result = flush(call, conn, kind);
@@ -182,7 +182,8 @@ static void add_token_check(struct pg_text *sql, struct co_call *call, const cha
 {
     pg_text_addf(sql, "DO $co$ BEGIN PERFORM pg_catalog.%s(" PG_MARKER_LOCK "); ", lock);
     if (call->run) {
-        pg_text_add(sql, "IF pg_catalog.split_part(coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE "', 0, 256, true), ''), E'\\n', 1) NOT IN (");
+        pg_text_add(sql, "IF pg_catalog.split_part(coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE
+                         "', 0, 256, true), ''), E'\\n', 1) NOT IN (");
         pg_text_literal(sql, call->run->token);
         pg_text_add(sql, setup ? ", '') THEN RAISE" : ") THEN RAISE");
         pg_text_add(sql, " EXCEPTION USING ERRCODE = '" PG_STATE_TOKEN "', MESSAGE = 'the server''s marker does not hold ");
@@ -196,7 +197,8 @@ static enum co_result guarded(struct co_call *call, struct co_conn *conn, bool s
 {
     PG_TEXT all = {0};
     int64_t limit = server_limit_ms(call);
-    pg_text_addf(&all, "SET LOCAL statement_timeout = %lld; SET LOCAL lock_timeout = %lld; ", (long long)limit, (long long)limit);
+    pg_text_addf(&all, "SET LOCAL statement_timeout = %lld; SET LOCAL lock_timeout = %lld; ", (long long)limit,
+                 (long long)limit);
     add_token_check(&all, call, "pg_advisory_xact_lock", setup);
     pg_text_add(&all, ";\n");
     pg_text_add(&all, sql);
@@ -215,7 +217,8 @@ enum co_result pg_guarded_setup(struct co_call *call, struct co_conn *conn, cons
     return guarded(call, conn, true, sql, ret);
 }
 
-enum co_result pg_guarded_plain(struct co_call *call, struct co_conn *conn, bool setup, const char *const *statements, size_t count)
+enum co_result pg_guarded_plain(struct co_call *call, struct co_conn *conn, bool setup, const char *const *statements,
+                                size_t count)
 {
     PG_TEXT check = {0};
     pg_text_addf(&check, "SET statement_timeout = %lld; SET lock_timeout = %lld", (long long)server_limit_ms(call),
@@ -235,9 +238,9 @@ enum co_result pg_guarded_plain(struct co_call *call, struct co_conn *conn, bool
     }
     if (!conn->broken) {
         struct co_error kept = *call->err;
-        enum co_result after = pg_query(call, conn, PG_READ,
-                                        "SELECT pg_catalog.pg_advisory_unlock_all(); SET statement_timeout = 0; SET lock_timeout = 0", 0,
-                                        NULL, NULL);
+        enum co_result after = pg_query(
+            call, conn, PG_READ, "SELECT pg_catalog.pg_advisory_unlock_all(); SET statement_timeout = 0; SET lock_timeout = 0",
+            0, NULL, NULL);
         if (result != CO_DONE)
             *call->err = kept;
         else if (after != CO_DONE)

@@ -27,7 +27,8 @@ static void another_timeline_never_counts_as_contained(void **state)
 static void malformed_text_is_no_position(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "0/3000060", "1:0/", "1:/1", "x:0/1", "0:0/1", "1:0/1 ", "1:0/1;", "1:G/1", "1:0/123456789", "1 0/1"};
+    static const char *const bad[] = {"",       "0/3000060", "1:0/",  "1:/1",          "x:0/1", "0:0/1",
+                                      "1:0/1 ", "1:0/1;",    "1:G/1", "1:0/123456789", "1 0/1"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         if (pg_compare(bad[i], "1:0/1") != CO_ORDER_UNKNOWN || pg_compare("1:0/1", bad[i]) != CO_ORDER_UNKNOWN)
             fail_msg("'%s' counts as a position", bad[i]);
@@ -105,7 +106,13 @@ static void values_are_quoted_for_sh_and_configuration(void **state)
 static void base64_is_as_the_rfc_has_it(void **state)
 {
     (void)state;
-    static const char *const pairs[][2] = {{"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}};
+    static const char *const pairs[][2] = {{"", ""},
+                                           {"f", "Zg=="},
+                                           {"fo", "Zm8="},
+                                           {"foo", "Zm9v"},
+                                           {"foob", "Zm9vYg=="},
+                                           {"fooba", "Zm9vYmE="},
+                                           {"foobar", "Zm9vYmFy"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         struct pg_text text = {0};
         pg_text_base64(&text, pairs[i][0], strlen(pairs[i][0]));
