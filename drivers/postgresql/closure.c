@@ -425,6 +425,14 @@ static enum co_result archive_apply(struct co_call *call)
 
 static enum co_result archive_revert(struct co_call *call)
 {
+    /* A target that stays closed because its promotion could not be taken back must not archive its branch either. */
+    enum pg_closure closure;
+    enum co_result result = pg_closure_look(call, call->conn, &closure, NULL);
+    if (result != CO_DONE)
+        return result;
+    if (closure == PG_CLOSED)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_UNSUPPORTED, "Run `changeover setup` to make it follow again.",
+                       "the server is still closed, so it must not archive");
     return pg_conf_restore(call, "archive_command", call->conn->version >= 150000 ? "archive_library" : NULL);
 }
 
