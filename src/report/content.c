@@ -344,6 +344,24 @@ static void say_executed(struct co_layout *layout, const json_t *document)
     json_decref(open);
 }
 
+static void say_changes(struct co_layout *layout, const json_t *document)
+{
+    size_t i;
+    json_t *change;
+    if (json_array_size(part(document, "changes")) == 0)
+        return;
+    co_layout_heading(layout, "What differs before and after");
+    co_layout_table(layout, 6);
+    ROW(layout, "pair", "side", "group", "name", "before", "after");
+    json_array_foreach(part(document, "changes"), i, change)
+    {
+        const char *before = S(change, "before"), *after = S(change, "after");
+        ROW(layout, S(change, "pair"), S(change, "side"), S(change, "group"), S(change, "name"), before[0] ? before : "\"\"",
+            after[0] ? after : "\"\"");
+    }
+    co_layout_table_end(layout);
+}
+
 static void say_fact(struct co_layout *layout, const json_t *fact, const char *before, const char *after)
 {
     bool differs = before && after && strcmp(before, after) != 0;
@@ -363,7 +381,7 @@ static void say_facts(struct co_layout *layout, const json_t *document)
     size_t count = json_array_size(facts);
     if (count == 0)
         return;
-    co_layout_heading(layout, "Versions, sizes and settings before and after");
+    co_layout_heading(layout, "All versions, sizes and settings, before and after");
     co_layout_table(layout, 7);
     ROW(layout, "pair", "side", "group", "name", "before", "after", "difference");
     for (size_t i = 0; i < count; i++) {
@@ -387,7 +405,8 @@ void co_report_content(struct co_layout *layout, const json_t *document)
     say_events(layout, document);
     say_hooks(layout, document);
     say_pairs(layout, document);
-    say_facts(layout, document);
+    say_changes(layout, document);
     say_intents(layout, document);
     say_executed(layout, document);
+    say_facts(layout, document);
 }
