@@ -70,33 +70,6 @@ static int check_text(struct co_cli *cli, const char *path, const struct co_text
     return 0;
 }
 
-struct scheme_search {
-    const char *scheme;
-    const char *engine;
-};
-
-static void match_scheme(const struct co_module *module, const struct co_error *err, void *arg)
-{
-    struct scheme_search *search = arg;
-    (void)err;
-    for (size_t i = 0; module->driver && i < module->driver->engine_count; i++) {
-        const struct co_engine *engine = &module->driver->engines[i];
-        size_t bytes = strlen(search->scheme);
-        for (const char *at = engine->schemes; at && *at; at += strcspn(at, "|"), at += *at == '|')
-            if (strcspn(at, "|") == bytes && memcmp(at, search->scheme, bytes) == 0 &&
-                (!search->engine || strcmp(engine->name, search->scheme) == 0))
-                search->engine = engine->name;
-    }
-}
-
-/* "postgres" and "rediss" are schemes of engines with other names. */
-static const char *engine_of_scheme(const char *scheme)
-{
-    struct scheme_search search = {.scheme = scheme};
-    co_modules_each(match_scheme, &search);
-    return search.engine ? search.engine : scheme;
-}
-
 static void render(const json_t *doc, struct co_text *ret)
 {
     if (*co_get_str(doc, "path"))
@@ -114,14 +87,13 @@ int co_cmd_init(struct co_cli *cli)
     if (code == 0)
         code = check_url(cli, CO_OPTION_B, &urls[1]);
     const struct co_module *module = NULL;
-    const char *engine = cli->value[CO_OPTION_ENGINE];
-    if (code == 0 && !engine)
-        engine = engine_of_scheme(urls[0].scheme);
+    const char *engine = cli->value[CO_OPTION_ENGINE] ? cli->value[CO_OPTION_ENGINE] : urls[0].scheme;
     if (code == 0 && co_module_for_engine(engine, &module, &err) != 0) {
         co_cli_usage(cli, "%s", err.message);
         code = CO_EXIT_USAGE;
     }
     if (code == 0) {
+        engine = co_module_engine(module, engine)->name; /* "postgres" and "rediss" are schemes of other names */
         const char *base = strrchr(path, '/');
         base = base ? base + 1 : path;
         CO_AUTOFREE char *name =

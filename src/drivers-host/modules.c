@@ -44,10 +44,37 @@ static struct entry *entry_add(const char *path)
     return entry;
 }
 
+static const struct co_engine *engine_of_name(const struct co_driver *driver, const char *name)
+{
+    for (size_t i = 0; driver && i < driver->engine_count; i++)
+        if (strcmp(driver->engines[i].name, name) == 0)
+            return &driver->engines[i];
+    return NULL;
+}
+
+/* A config without `engine` has the URL's scheme there: "postgres", "rediss". */
+static const struct co_engine *engine_of_scheme(const struct co_driver *driver, const char *scheme)
+{
+    size_t bytes = strlen(scheme);
+    for (size_t i = 0; driver && i < driver->engine_count; i++)
+        for (const char *at = driver->engines[i].schemes; *at; at += strcspn(at, "|"), at += *at == '|')
+            if (strcspn(at, "|") == bytes && memcmp(at, scheme, bytes) == 0)
+                return &driver->engines[i];
+    return NULL;
+}
+
 static struct entry *serves(const char *engine)
 {
     for (struct entry *entry = modules; entry; entry = entry->next)
-        if (entry->module.driver && co_module_engine(&entry->module, engine))
+        if (engine_of_name(entry->module.driver, engine))
+            return entry;
+    return NULL;
+}
+
+static struct entry *serves_scheme(const char *scheme)
+{
+    for (struct entry *entry = modules; entry; entry = entry->next)
+        if (engine_of_scheme(entry->module.driver, scheme))
             return entry;
     return NULL;
 }
@@ -169,6 +196,8 @@ int co_module_for_engine(const char *engine, const struct co_module **ret, struc
     pthread_mutex_lock(&modules_lock);
     load_all();
     struct entry *entry = serves(engine);
+    if (!entry)
+        entry = serves_scheme(engine);
     int rc = 0;
     if (entry) {
         *ret = &entry->module;
@@ -215,8 +244,8 @@ int co_module_register(const struct co_driver *driver, struct co_error *err)
 
 const struct co_engine *co_module_engine(const struct co_module *module, const char *engine)
 {
-    for (size_t i = 0; engine && module && module->driver && i < module->driver->engine_count; i++)
-        if (strcmp(module->driver->engines[i].name, engine) == 0)
-            return &module->driver->engines[i];
-    return NULL;
+    if (!engine || !module)
+        return NULL;
+    const struct co_engine *found = engine_of_name(module->driver, engine);
+    return found ? found : engine_of_scheme(module->driver, engine);
 }

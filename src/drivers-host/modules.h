@@ -16,7 +16,8 @@ struct co_module {
     const struct co_driver *driver;
 };
 
-/* The module that serves `engine`. CO_E_UNSUPPORTED: none does (the message lists those that are there). */
+/* The module that serves `engine`: an engine's name, else a scheme of its URLs (what a config without `engine` has).
+ * CO_E_UNSUPPORTED: none does (the message lists those that are there). */
 int co_module_for_engine(const char *engine, const struct co_module **ret, struct co_error *err);
 /* Loads all; fn gets each, or module->driver NULL with err filled for one that was refused. */
 void co_modules_each(void (*fn)(const struct co_module *module, const struct co_error *err, void *arg), void *arg);

@@ -126,6 +126,18 @@ def test_init_writes_once_and_what_it_writes_loads(cli):
         assert done.code == 64 and not (cli.folder / "new.yaml").exists(), done
 
 
+def test_two_urls_are_enough_with_any_scheme_of_an_engine(cli):
+    drivers = cli("drivers", "--json").json["drivers"]
+    for engine in [engine for driver in drivers for engine in driver["engines"]]:
+        for scheme in engine["schemes"].split("|"):
+            urls = ("unix:///a/x", "unix:///b/x") if scheme == "unix" else (f"{scheme}://127.0.0.1:1", f"{scheme}://127.0.0.1:2")
+            cli.config(f"pairs: [{{a: {{url: '{urls[0]}'}}, b: {{url: '{urls[1]}'}}}}]\n")
+            done = cli("report", "--json")
+            assert done.code == 1, done  # no journal: the config was taken
+            done = cli("init", "-c", f"{engine['name']}-{scheme}.yaml".replace("+", "-"), "--a", urls[0], "--b", urls[1])
+            assert done.code == 0, done
+
+
 def test_without_a_terminal_runs_need_yes(cli):
     cli.config(TWO)
     for command in ("cutover", "rollback"):
