@@ -157,6 +157,10 @@ class Sandbox:
         return tool
 
     def close(self, failed=False):
+        for server in self.servers if failed else ():
+            child = getattr(server, "child", None)
+            if child and child.poll() is not None:
+                print(f"{server.name} had ended: {child.returncode}")
         for tool in self.tools:
             tool.end()
         for proxy in self.proxies:
