@@ -170,7 +170,8 @@ int rd_state_parse(struct rd_state *state, const char *info)
     state->link_down_s = rd_info_int(info, "master_link_down_since_seconds", -1);
     state->sync_total = rd_info_int(info, "master_sync_total_bytes", -1);
     state->sync_read = rd_info_int(info, "master_sync_read_bytes", -1);
-    state->sync_left = rd_info_int(info, "master_sync_left_bytes", -1);
+    state->load_done = rd_info_int(info, "loading_loaded_bytes", -1);
+    state->load_total = rd_info_int(info, "loading_total_bytes", -1);
     state->replicas = rd_info_int(info, "connected_slaves", -1);
     state->good_replicas = rd_info_int(info, "min_slaves_good_slaves", -1);
     state->apply_errors = rd_info_int(info, "unexpected_error_replies", -1);

@@ -346,8 +346,11 @@ static enum co_result judge_follower(struct co_call *call, const struct rd_state
 {
     int64_t errors = rd_new_apply_errors(call, call->side, b);
 
+    if (b->loading && !b->primary)
+        return say(call, ret, CO_LINK_BROKEN, "the follower loads its data set: %lld of %lld bytes", (long long)b->load_done,
+                   (long long)b->load_total);
     if (b->loading)
-        return say(call, ret, CO_LINK_UNKNOWN, "the follower loads its data set");
+        return say(call, ret, CO_LINK_UNKNOWN, "the server loads its data set");
     if (b->primary)
         return say(call, ret, CO_LINK_NONE, "the server is a primary, not a follower");
     if (b->syncing && b->sync_total > 0)

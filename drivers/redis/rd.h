@@ -60,7 +60,7 @@ struct rd_state {
     int64_t offset;         /* master_repl_offset */
     int64_t second_offset;  /* second_repl_offset, -1 */
     int64_t applied;        /* slave_repl_offset, -1 on a primary */
-    int64_t last_io_s, link_down_s, sync_read, sync_total, sync_left;
+    int64_t last_io_s, link_down_s, sync_read, sync_total, load_done, load_total; /* -1: unknown */
     int64_t good_replicas, replicas;
     int64_t apply_errors;   /* unexpected_error_replies */
     int64_t backlog_first, backlog_bytes, backlog_size;

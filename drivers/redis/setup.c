@@ -267,11 +267,13 @@ static enum co_result watch_copy(struct co_call *call, const struct rd_state *a,
     }
     if (a->sync_full - before >= RESTARTS)
         return started_over(call, a, a->sync_full - before);
-    if (b->syncing) {
+    if (b->loading) {
+        progress.what = "loading the full copy";
+        progress.done = b->load_done;
+        progress.total = b->load_total > 0 ? b->load_total : -1;
+    } else if (b->syncing) {
         progress.done = b->sync_read;
         progress.total = b->sync_total > 0 ? b->sync_total : -1;
-    } else if (b->loading) {
-        progress.what = "loading the full copy";
     } else {
         progress.what = "waiting for the primary to begin the full copy";
     }
