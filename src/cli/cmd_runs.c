@@ -185,7 +185,12 @@ int co_cmd_resume(struct co_cli *cli)
 int co_cmd_abort(struct co_cli *cli)
 {
     struct co_run_options options;
+    const char *what = cli->given[CO_OPTION_FORGET]
+                           ? "The run is ended in this journal, whatever the servers are left in"
+                           : "The run is turned back after its commit, and what only b has is given up";
     int code = begin(cli, &options, CO_CLI_WRITE_JOURNAL);
+    if (code == 0 && (options.b_is_lost || options.forget))
+        code = co_cli_confirm(cli, what, false, CO_CLI_NO_PLAN);
     return code ? code : work(cli, co_run_abort, &options);
 }
 

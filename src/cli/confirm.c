@@ -6,12 +6,14 @@
 #include "base/log.h"
 #include "cli/internal.h"
 
-static int show_plan(struct co_cli *cli, enum co_plan_kind kind)
+static int show_plan(struct co_cli *cli, int kind)
 {
+    if (kind == CO_CLI_NO_PLAN)
+        return 0;
     struct co_plan plan = {0};
     struct co_error err = {0};
     CO_TEXT_AUTO text = CO_TEXT_INIT;
-    if (co_plan_make(&cli->session, kind, &plan, &err) != 0)
+    if (co_plan_make(&cli->session, (enum co_plan_kind)kind, &plan, &err) != 0)
         return co_cli_error(cli, &err);
     json_t *doc = json_object();
     co_json_set(doc, "steps", co_cli_plan_json(&plan));
@@ -22,7 +24,7 @@ static int show_plan(struct co_cli *cli, enum co_plan_kind kind)
     return 0;
 }
 
-int co_cli_confirm(struct co_cli *cli, const char *what, bool needed_without_terminal, enum co_plan_kind kind)
+int co_cli_confirm(struct co_cli *cli, const char *what, bool needed_without_terminal, int kind)
 {
     char answer[256];
     if (cli->given[CO_OPTION_YES])

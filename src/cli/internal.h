@@ -64,7 +64,7 @@ bool co_get_true(const json_t *object, const char *key);
 enum co_cli_journal { CO_CLI_NO_JOURNAL, CO_CLI_LOOK_JOURNAL /* if it can be had */, CO_CLI_WRITE_JOURNAL };
 /* Config, secrets, drivers, journal. 0, or the exit code after the error was reported. */
 int co_cli_open(struct co_cli *cli, enum co_cli_journal journal);
-int co_cli_load_config(struct co_cli *cli); /* the config alone */
+int co_cli_load_config(struct co_cli *cli);                               /* the config alone */
 int co_cli_journal_error(struct co_cli *cli, const struct co_error *err); /* reports it; the exit code */
 void co_cli_close(struct co_cli *cli);
 /* A duration given to an option; `missing` when it has none. 0 or 64. */
@@ -85,8 +85,10 @@ void co_cli_watch_end(struct co_cli *cli);
 
 /* ---- confirm.c ---- */
 
-/* 0: go on. Else the exit code (64 without a terminal, 130 when the answer is no). plan may be NULL. */
-int co_cli_confirm(struct co_cli *cli, const char *what, bool needed_without_terminal, enum co_plan_kind kind);
+#define CO_CLI_NO_PLAN (-1)
+/* Shows the plan (kind: enum co_plan_kind, or CO_CLI_NO_PLAN) and asks. 0: go on. Else the exit code: 64 without a
+ * terminal where an answer is needed, 130 when the answer is no. */
+int co_cli_confirm(struct co_cli *cli, const char *what, bool needed_without_terminal, int kind);
 
 /* ---- run_output.c: documents of runs and plans ---- */
 
