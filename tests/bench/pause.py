@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The write pause of a cutover, side by side with a bare script that has a fence of equal strength.
 
-    tests/bench/pause.py [--engine E] [--runs N] [--writers N] [--json FILE]
+    tests/bench/pause.py [--engine E] [--runs N] [--writers N] [--json FILE] [--fence stop] [--dirty-mb N]
 
 In one run of this program, in turn: a cutover or rollback by the tool, then the bare script on a pair of its own,
 each under the same writers. Printed: what clients saw (the longest time without an acknowledgement from either
@@ -56,14 +56,45 @@ def measure(pair, writers, switch):
     return result, gap_ms(load, switched), gap_ms(load, begin, switched), load
 
 
-def tool_runs(box, engine, runs, writers, rows):
-    pair = box.pair(engine)
+def make_pair(box, engine, fence, dirty_mb):
+    """A pair whose fence is as asked for and (PostgreSQL) whose buffers can hold so many dirty megabytes."""
+    options = {"fence": fence} if fence else {}
+    if not dirty_mb:
+        return box.pair(engine, **options)
+    pair = box.pair(engine, start=False, **options)
+    for server in (pair.a, pair.b):
+        with open(server.data / "postgresql.conf", "a", encoding="ascii") as file:
+            file.write(f"shared_buffers = {dirty_mb * 2}MB\nmax_wal_size = 16GB\ncheckpoint_timeout = 1h\n"
+                       "bgwriter_lru_maxpages = 0\n")
+        server.start()
+    pair.a.fill(pair)
+    return pair
+
+
+def make_dirty(server, megabytes):
+    """Fresh rows of about 8 KiB each, so that so many megabytes of buffers wait to be written."""
+    connection = server.connect("postgres", "app", timeout_s=300)
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE IF NOT EXISTS dirty (n int, filler text)")
+            cursor.execute("ALTER TABLE dirty ALTER filler SET STORAGE PLAIN")
+            cursor.execute("TRUNCATE dirty")
+            cursor.execute("CHECKPOINT")
+            cursor.execute(f"INSERT INTO dirty SELECT n, repeat('x', 7900) FROM generate_series(1, {megabytes * 128}) n")
+    finally:
+        connection.close()
+
+
+def tool_runs(box, engine, runs, writers, rows, fence=None, dirty_mb=0):
+    pair = make_pair(box, engine, fence, dirty_mb)
     tool = box.tool([pair], max_write_pause="30s")
     done = tool("setup", timeout_s=300)
     if done.code != 0:
         raise RuntimeError(f"setup: {done}")
     for number in range(runs):
         command = "rollback" if number % 2 else "cutover"
+        if dirty_mb:
+            make_dirty(pair.side("b" if number % 2 else "a"), dirty_mb)
         done, pause, noise, load = measure(pair, writers, lambda c=command: tool(c, "--yes", "--when-ready=60s", json=True, timeout_s=300))
         if done.code != 0:
             raise RuntimeError(f"{command}: {done}")
@@ -119,6 +150,8 @@ def main():
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--writers", type=int, default=4)
     parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--fence", help="the pair's `fence:`, e.g. stop")
+    parser.add_argument("--dirty-mb", type=int, default=0, help="PostgreSQL: dirty buffers at each switch")
     parser.add_argument("--no-script", action="store_true", help="only the tool")
     options = parser.parse_args()
     reason = engine_reason(options.engine)
@@ -127,7 +160,7 @@ def main():
         return 3
     rows = []
     with Sandbox("bench") as box:
-        tool_runs(box, options.engine, options.runs, options.writers, rows)
+        tool_runs(box, options.engine, options.runs, options.writers, rows, options.fence, options.dirty_mb)
     if not options.no_script:
         for who, make in baselines.of(options.engine):
             with Sandbox("bench-bare") as box:
