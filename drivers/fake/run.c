@@ -119,6 +119,9 @@ static const char *source_doubt(struct co_call *call, const struct fake_answer *
 static const char *target_doubt(struct co_call *call, const struct fake_answer *look, const char *position)
 {
     bool promoted = strcmp(fake_value(look, "role"), "primary") == 0;
+    if (!promoted && call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "promotion_sent")) {
+        return "the target isn't a primary, though it was promoted";
+    }
     bool opens = promoted && fake_variant(call) == FAKE_NOVOTE; /* it can't be a primary and closed */
     if (!fake_flag(look, "closure") && !opens) {
         return "the target's closure isn't there";

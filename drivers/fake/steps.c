@@ -284,6 +284,10 @@ static enum co_result promote_probe(struct co_call *call, enum co_presence *ret)
 static enum co_result promote_apply(struct co_call *call)
 {
     FAKE_LINE line = {0};
+    /* From here on proof() wants to see a primary, whatever this request is answered. */
+    if (call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, "promotion_sent", "1") != 0) {
+        return fake_fail(call, CO_NO_EFFECT, CO_E_IO, "that the promotion is sent can't be noted", NULL);
+    }
     start(&line, "promote");
     fk_put_int(&line, "open", fake_variant(call) == FAKE_NOVOTE);
     return change(call, &line);
@@ -293,7 +297,11 @@ static enum co_result promote_revert(struct co_call *call)
 {
     FAKE_LINE line = {0};
     start(&line, "demote");
-    return change(call, &line);
+    enum co_result result = change(call, &line);
+    if (result == CO_DONE) {
+        (void)call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, "promotion_sent", NULL);
+    }
+    return result;
 }
 
 static enum co_result open_describe(struct co_call *call, struct co_text *ret)

@@ -60,11 +60,19 @@ static int confirm_side(struct co_lane *lane, enum co_run_role role, struct co_e
     return err->code;
 }
 
+/* What a server answered when it was opened is looked at, now that the pause is over: it may have said so too early. */
+static int see_open(struct co_lane *lane)
+{
+    return co_steps_insist(lane, CO_PHASE_OPEN, CO_TARGET, co_now_ns() + CO_CALL_NS);
+}
+
 int co_do_confirm(struct co_runner *run)
 {
     const struct co_config *config = run->session->config;
     struct co_error err = {0};
-    int failed = co_sides_each(run, confirm_side);
+    int failed = co_lanes_each(run, see_open);
+    if (!failed)
+        failed = co_sides_each(run, confirm_side);
     if (!config->cutover.open_after_switch &&
         co_hooks_run(run, &config->cutover.confirm, "confirm", target_side(run), CO_FOREVER, &err)) {
         co_runner_note(run, &err);
