@@ -2,6 +2,7 @@
 
 CO_ENGINES="fake,redis" restricts it; an engine whose server or driver isn't here is one skip that says so."""
 import os
+import random
 
 import pytest
 
@@ -20,6 +21,30 @@ def pytest_generate_tests(metafunc):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "engines(*names): this case is of these engines only")
+
+
+# With the label ci each engine runs these, and as many others as the seed chooses; all of them with the label full.
+ALWAYS = ("test_the_engine_is_here", "test_cutover_and_rollback_under_8_writers")
+SAMPLE = {"fake": 34, "postgresql": 9}
+SAMPLE_OF_OTHERS = 7
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    if config.option.markexpr != "ci" or config.option.keyword:
+        return
+    chooser = random.Random(os.environ.get("CO_SEED", "1"))
+    groups, kept = {}, set()
+    for item in items:
+        engine = getattr(item, "callspec", None) and item.callspec.params.get("engine")
+        if engine is None or item.originalname in ALWAYS:
+            kept.add(item)
+        elif item.get_closest_marker("ci"):
+            groups.setdefault(engine, []).append(item)
+    for engine, group in sorted(groups.items()):
+        kept.update(chooser.sample(group, min(len(group), SAMPLE.get(engine, SAMPLE_OF_OTHERS))))
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
 
 
 @pytest.fixture

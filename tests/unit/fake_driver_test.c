@@ -80,8 +80,8 @@ static int note_put(void *ctx, enum co_note_scope scope, enum co_side side, cons
         if (!slot[0] || strcmp(slot[0], key) == 0) {
             free(slot[0]);
             free(slot[1]);
-            slot[0] = strdup(key);
-            slot[1] = strdup(value);
+            slot[0] = value ? strdup(key) : NULL;
+            slot[1] = value ? strdup(value) : NULL;
             return 0;
         }
     }
