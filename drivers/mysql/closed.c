@@ -44,6 +44,8 @@ static enum co_result unlocked_from(struct co_call *call, struct my_str *sql)
     return r;
 }
 
+static enum co_result my_events_read(struct co_call *call, struct my_sets *ret);
+
 static const char *scheduler_from(const struct co_conn *conn)
 {
     return my_is_mysql(conn) ? "@@GLOBAL.read_only,@@GLOBAL.super_read_only,@@GLOBAL.event_scheduler"
@@ -116,10 +118,26 @@ const char *my_run_id(const struct co_call *call)
     return call->run ? call->run->id : "setup";
 }
 
-static void hold_sql(struct co_call *call, struct my_str *sql, const char *what)
+/* One INSERT for all rows of a packet: each would cost the server a sync of its log, and the fence is part of the write pause.
+ */
+static void add_row(struct co_call *call, struct my_str *sql, bool *first, const char *kind, const char *a, const char *b,
+                    const char *value)
 {
-    my_str_addf(sql, "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES ('hold','%s','%s','','%s');", what,
-                my_run_id(call), my_run_id(call));
+    my_str_add(sql, *first ? "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES (" : ",(");
+    my_str_quote(sql, kind);
+    my_str_add(sql, ",");
+    my_str_quote(sql, a);
+    my_str_add(sql, ",");
+    my_str_quote(sql, b);
+    my_str_add(sql, ",");
+    my_str_quote(sql, value);
+    my_str_addf(sql, ",'%s')", my_run_id(call));
+    *first = false;
+}
+
+static void add_hold(struct co_call *call, struct my_str *sql, bool *first, const char *what)
+{
+    add_row(call, sql, first, "hold", what, my_run_id(call), "");
 }
 
 static void unhold_sql(struct co_call *call, struct my_str *sql, const char *what)
@@ -173,39 +191,58 @@ enum co_result my_accounts_probe(struct co_call *call, enum co_presence *ret)
     return r;
 }
 
+/* What my_events_disable() is going to change, kept in the same INSERT; then it need not insert anything. */
+static enum co_result add_event_rows(struct co_call *call, struct my_str *packet, bool *first)
+{
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_events_read(call, &sets);
+    if (r != CO_DONE)
+        return r;
+    add_hold(call, packet, first, "events");
+    add_hold(call, packet, first, "read_only");
+    if (my_truth(my_value(&sets, 0, 0)))
+        add_row(call, packet, first, "scheduler", "", "", "ON");
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));)
+        add_row(call, packet, first, "event", row[0], row[1], row[2]);
+    return CO_DONE;
+}
+
 enum co_result my_accounts_lock(struct co_call *call)
 {
     MY_STR_AUTO sql = {0};
     MY_STR_AUTO packet = {0};
     MY_STR_AUTO list = {0};
     MY_SETS_AUTO sets = {0};
+    bool first = true, fence = call->role == CO_SOURCE && call->run;
     my_str_add(&sql, "SELECT u.User,u.Host");
     enum co_result r = unlocked_from(call, &sql);
     if (r == CO_DONE)
         r = my_read(call, call->conn, my_cstr(&sql), &sets);
     if (r != CO_DONE)
         return r;
-    hold_sql(call, &packet, "accounts");
+    add_hold(call, &packet, &first, "accounts");
     for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0]));) {
-        my_str_add(&packet, list.len ? ",('account',"
-                                     : "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES ('account',");
-        my_str_quote(&packet, row[0]);
-        my_str_add(&packet, ",");
-        my_str_quote(&packet, row[1]);
-        my_str_addf(&packet, ",'','%s')", my_run_id(call));
+        add_row(call, &packet, &first, "account", row[0], row[1], "");
         if (list.len)
             my_str_add(&list, ",");
         my_str_account(&list, row[0], row[1]);
     }
+    if (fence)
+        r = add_event_rows(call, &packet, &first);
+    if (r != CO_DONE)
+        return r;
+    my_str_add(&packet, ";");
     if (list.len)
-        my_str_addf(&packet, ";ALTER USER %s ACCOUNT LOCK;", my_cstr(&list));
+        my_str_addf(&packet, "ALTER USER %s ACCOUNT LOCK;", my_cstr(&list));
     my_str_add(&packet, "SELECT MAX(ID) FROM information_schema.PROCESSLIST;");
     if (packet.overflow || list.overflow)
         return my_out_of_memory(call);
     MY_SETS_AUTO locked = {0};
     r = my_write(call, call->conn, true, my_cstr(&packet), &locked);
-    if (r == CO_DONE)
+    if (r == CO_DONE) {
         call->conn->floor_id = (uint64_t)my_int(my_value(&locked, 0, 0), 0);
+        call->conn->rows_kept = fence;
+    }
     return r;
 }
 
@@ -220,8 +257,10 @@ enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, 
     my_str_addf(&read,
                 "SELECT o.a,o.b FROM " MY_SCHEMA
                 ".originals o JOIN %s u ON CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin=o.a AND "
-                "CONVERT(u.Host USING utf8mb4) COLLATE utf8mb4_bin=o.b WHERE o.kind='account'%s",
-                my_is_mysql(call->conn) ? "mysql.user" : "mysql.global_priv", my_cstr(&of));
+                "CONVERT(u.Host USING utf8mb4) COLLATE utf8mb4_bin=o.b WHERE o.kind='account' AND %s%s",
+                my_is_mysql(call->conn) ? "mysql.user" : "mysql.global_priv",
+                my_is_mysql(call->conn) ? "u.account_locked='Y'" : "JSON_VALUE(u.Priv,'$.account_locked') IN ('1','true')",
+                my_cstr(&of));
     enum co_result r = my_read(call, call->conn, my_cstr(&read), &sets);
     if (r != CO_DONE)
         return no_schema(&sets) ? CO_DONE : r;
@@ -232,8 +271,6 @@ enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, 
     }
     if (!first)
         my_str_add(sql, " ACCOUNT UNLOCK;");
-    my_str_addf(sql, "DELETE FROM " MY_SCHEMA ".originals WHERE (kind='account' OR (kind='hold' AND a='accounts'))%s;",
-                my_cstr(&of));
     return sql->overflow || of.overflow ? my_out_of_memory(call) : CO_DONE;
 }
 
@@ -241,8 +278,17 @@ enum co_result my_accounts_unlock(struct co_call *call)
 {
     MY_STR_AUTO sql = {0};
     call->conn->floor_id = 0;
-    enum co_result r = my_accounts_unlock_sql(call, &sql, my_run_id(call));
-    return r == CO_DONE && sql.len ? my_write(call, call->conn, true, my_cstr(&sql), NULL) : r;
+    call->conn->rows_kept = false;
+    bool there = false;
+    enum co_result r = my_schema_there(call, call->conn, &there);
+    if (r == CO_DONE && there)
+        r = my_accounts_unlock_sql(call, &sql, my_run_id(call));
+    if (r != CO_DONE || !there)
+        return r;
+    my_str_addf(&sql,
+                "DELETE FROM " MY_SCHEMA ".originals WHERE (kind='account' OR (kind='hold' AND a='accounts')) AND run='%s';",
+                my_run_id(call));
+    return sql.overflow ? my_out_of_memory(call) : my_write(call, call->conn, true, my_cstr(&sql), NULL);
 }
 
 /* ---------------------------------------------------------------- events */
@@ -292,33 +338,41 @@ enum co_result my_events_probe(struct co_call *call, enum co_presence *ret)
     return r;
 }
 
+static enum co_result my_events_read(struct co_call *call, struct my_sets *ret)
+{
+    return my_read(call, call->conn,
+                   "SELECT @@GLOBAL.event_scheduler;SELECT EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER) "
+                   "FROM information_schema.EVENTS WHERE STATUS='ENABLED'",
+                   ret);
+}
+
+/* An event that was made since its rows were kept is disabled too, but only with a row of its own: `rows_kept` is for that
+ * connection's next call, and INSERT IGNORE adds what is missing whenever there is an event. */
 enum co_result my_events_disable(struct co_call *call)
 {
     MY_SETS_AUTO sets = {0};
     MY_STR_AUTO sql = {0};
-    enum co_result r = my_read(call, call->conn,
-                               "SELECT @@GLOBAL.event_scheduler;SELECT EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER) "
-                               "FROM information_schema.EVENTS WHERE STATUS='ENABLED'",
-                               &sets);
+    bool first = true;
+    enum co_result r = my_events_read(call, &sets);
     if (r != CO_DONE)
         return r;
-    hold_sql(call, &sql, "events");
-    if (my_truth(my_value(&sets, 0, 0)))
-        my_str_addf(&sql,
-                    "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES ('scheduler','','','ON','%s');"
-                    "SET GLOBAL event_scheduler=OFF;",
-                    my_run_id(call));
-    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));) {
-        my_str_add(&sql, "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES ('event',");
-        my_str_quote(&sql, row[0]);
-        my_str_add(&sql, ",");
-        my_str_quote(&sql, row[1]);
-        my_str_add(&sql, ",");
-        my_str_quote(&sql, row[2]);
-        my_str_addf(&sql, ",'%s');", my_run_id(call));
+    bool scheduler = my_truth(my_value(&sets, 0, 0)), kept = call->conn->rows_kept && mysql_num_rows(sets.set[1]) == 0;
+    if (!kept)
+        add_hold(call, &sql, &first, "events");
+    if (scheduler && !kept)
+        add_row(call, &sql, &first, "scheduler", "", "", "ON");
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));)
+        add_row(call, &sql, &first, "event", row[0], row[1], row[2]);
+    if (!first)
+        my_str_add(&sql, ";");
+    if (scheduler)
+        my_str_add(&sql, "SET GLOBAL event_scheduler=OFF;");
+    mysql_data_seek(sets.set[1], 0);
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));)
         add_alter(&sql, row[0], row[1], row[2], "DISABLE");
-    }
-    return sql.overflow ? my_out_of_memory(call) : my_write(call, call->conn, true, my_cstr(&sql), NULL);
+    if (sql.overflow)
+        return my_out_of_memory(call);
+    return sql.len ? my_write(call, call->conn, true, my_cstr(&sql), NULL) : CO_DONE;
 }
 
 /* Enables what `rows` (schema, name, value) name and is there. */
@@ -341,6 +395,7 @@ void my_add_slaveside(const struct co_conn *conn, struct my_str *sql, MYSQL_RES 
 
 enum co_result my_events_restore(struct co_call *call)
 {
+    call->conn->rows_kept = false;
     MY_SETS_AUTO sets = {0};
     MY_STR_AUTO read = {0};
     MY_STR_AUTO sql = {0};
@@ -404,9 +459,13 @@ enum co_result my_read_only_set(struct co_call *call)
 enum co_result my_read_only_hold(struct co_call *call)
 {
     MY_STR_AUTO sql = {0};
-    if (my_is_mysql(call->conn)) /* it would refuse our own row */
-        my_str_add(&sql, "SET GLOBAL super_read_only=0;");
-    hold_sql(call, &sql, "read_only");
+    bool first = true;
+    if (!call->conn->rows_kept) {
+        if (my_is_mysql(call->conn)) /* it would refuse our own row */
+            my_str_add(&sql, "SET GLOBAL super_read_only=0;");
+        add_hold(call, &sql, &first, "read_only");
+        my_str_add(&sql, ";");
+    }
     my_str_add(&sql, read_only_sql(call->conn));
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
 }
@@ -414,6 +473,7 @@ enum co_result my_read_only_hold(struct co_call *call)
 /* The values that prepare() noted; a source without a note was writable. */
 enum co_result my_read_only_restore(struct co_call *call)
 {
+    call->conn->rows_kept = false;
     const struct co_host *host = call->host;
     const char *ro = host->note_get(call->ctx, CO_NOTE_RUN, call->side, "read_only");
     const char *sro = host->note_get(call->ctx, CO_NOTE_RUN, call->side, "super_read_only");

@@ -66,6 +66,7 @@ struct co_conn {
     char *account_user, *account_host; /* CURRENT_USER() */
     enum co_side side;
     bool in_run;
+    bool rows_kept;           /* the fence's first step has kept the rows of all of its steps, over this connection */
     bool free_marker_will_do; /* in steps of setup and detach, which work without a marker: no run may be under way, or ours */
     struct my_seen_link seen;
     uint64_t floor_id; /* accounts were seen locked when no session had a higher id: later ones can't get in; 0: not seen */

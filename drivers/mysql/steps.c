@@ -135,17 +135,15 @@ static enum co_result open_describe(struct co_call *call, struct co_text *ret)
                      "SET GLOBAL read_only=0");
 }
 
+/* The rows stay until the next step: deleting them would make clients wait for a sync of the log. */
 static enum co_result open_probe(struct co_call *call, enum co_presence *ret)
 {
     enum co_presence ro = CO_PRESENT;
-    MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO unlock = {0};
     enum co_result r = my_read_only_probe(call, &ro);
     if (r == CO_DONE)
-        r = my_read(call, call->conn, "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='account'", &sets);
-    if (r == CO_DONE) {
-        bool locked = my_int(my_value(&sets, 0, 0), 0) > 0;
-        *ret = ro == CO_ABSENT && !locked ? CO_PRESENT : ro == CO_PRESENT && locked ? CO_ABSENT : CO_PARTIAL;
-    }
+        r = my_accounts_unlock_sql(call, &unlock, NULL);
+    *ret = ro == CO_ABSENT && !unlock.len ? CO_PRESENT : ro == CO_PRESENT && unlock.len ? CO_ABSENT : CO_PARTIAL;
     return r;
 }
 
@@ -153,12 +151,13 @@ static enum co_result open_apply(struct co_call *call)
 {
     MY_STR_AUTO sql = {0};
     call->conn->floor_id = 0;
-    bool persist = my_has_persist(call->conn);
-    if (my_is_mysql(call->conn)) /* it refuses ALTER USER too */
-        my_str_add(&sql, persist ? "SET PERSIST super_read_only=0;" : "SET GLOBAL super_read_only=0;");
+    bool persist = my_has_persist(call->conn), mysql = my_is_mysql(call->conn);
+    if (mysql) /* it refuses ALTER USER too */
+        my_str_add(&sql, "SET GLOBAL super_read_only=0;");
+    my_str_add(&sql, "SET GLOBAL read_only=0;");
     enum co_result r = my_accounts_unlock_sql(call, &sql, NULL);
-    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind='hold' AND a='read_only';");
-    my_str_add(&sql, persist ? "SET PERSIST read_only=0;" : "SET GLOBAL read_only=0;");
+    if (persist)
+        my_str_add(&sql, "SET PERSIST super_read_only=0;SET PERSIST read_only=0;");
     if (r != CO_DONE || sql.overflow)
         return r != CO_DONE ? r : my_out_of_memory(call);
     return my_change(call, call->conn, my_cstr(&sql), NULL);
@@ -241,7 +240,7 @@ static enum co_result disabled_events(struct co_call *call, struct my_sets *sets
                      "information_schema.EVENTS "
                      "WHERE STATUS<>'ENABLED' AND (EVENT_SCHEMA,EVENT_NAME) IN (");
     my_str_add(&sql, list.len ? my_cstr(&list) : "('','')");
-    my_str_add(&sql, ");SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler')");
+    my_str_add(&sql, ");SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler','account','hold')");
     if (r != CO_DONE || sql.overflow || list.overflow)
         return r != CO_DONE ? r : my_out_of_memory(call);
     return my_read(call, call->conn, my_cstr(&sql), sets);
@@ -269,8 +268,7 @@ static enum co_result open_events_apply(struct co_call *call)
     my_add_enable(&sql, sets.set[1]);
     if (scheduler_wanted(call) && !my_truth(my_value(&sets, 0, 0)))
         my_str_add(&sql, "SET GLOBAL event_scheduler=ON;");
-    my_str_add(&sql,
-               "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler') OR (kind='hold' AND a='events');");
+    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler','account','hold');");
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
 }
 

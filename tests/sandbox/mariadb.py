@@ -131,7 +131,7 @@ class MariaDB(Server):
         return (f"[mariadbd]\ndatadir={self.data}\nport={self.port}\nbind-address=127.0.0.1\nsocket={self.folder}/s\n"
                 f"pid-file={self.folder}/pid\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
                 "log-slave-updates=1\nbinlog-format=ROW\ngtid-strict-mode=1\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
-                "innodb-log-file-size=16M\nskip-name-resolve=0\nmax-connections=80\nslave-net-timeout=5\n"
+                "innodb-log-file-size=16M\nslave-parallel-threads=4\nskip-name-resolve=0\nmax-connections=80\nslave-net-timeout=5\n"
                 "report-host=127.0.0.1\n")
 
     def argv(self):
