@@ -15,10 +15,12 @@ static char *marker_info(struct co_lane *lane)
     char since[40];
     co_wall_format(run->row.started_wall_ms, since, sizeof since);
     json_t *notes = co_pair_notes_json(lane->pair);
+    if (!notes) /* an empty text would replace the only copy of what an undo puts back */
+        return NULL;
     json_t *info = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "run", run->row.id, "kind", run->row.kind, "operator",
                              run->row.operator_name, "host", run->row.host, "journal", co_journal_path(run->journal), "since", since,
                              "source", co_side_name(run->source), "pid", (json_int_t)run->row.pid, "notes",
-                             notes ? notes : json_object());
+                             notes);
     char *text = info ? json_dumps(info, JSON_COMPACT) : NULL;
     json_decref(info);
     return text;

@@ -26,6 +26,8 @@ static int meet(struct co_lane *lane, enum co_run_role role, struct co_error *er
         const char *side = co_side_name(co_endpoint_side(ep));
         co_pair_record_identity(lane->pair, co_endpoint_side(ep), co_text_str(&id.instance), co_text_str(&id.lineage));
         co_journal_identity_put(run->journal, co_pair_name(lane->pair), side, co_text_str(&id.instance), co_text_str(&id.lineage), NULL);
+        if (co_pair_note_put(lane->pair, co_endpoint_side(ep), CO_NOTE_INCARNATION, co_text_str(&id.incarnation), err) < 0)
+            got = CO_NO_EFFECT;
     } else if (err->code == CO_E_UNREACHABLE || err->code == CO_E_TIMEOUT || err->code == CO_E_MISMATCH || err->code == CO_E_AUTH) {
         lane->refuse_exit = CO_EXIT_UNKNOWN;
     }

@@ -24,6 +24,9 @@
 #define CO_SLOW_CALL_NS (60 * CO_NS_PER_S) /* one call of a slow step; it answers CO_AGAIN and goes on */
 #define CO_WARM_UP_NS (300 * CO_NS_PER_S)  /* all of a phase outside the pause */
 
+/* Note on a side: what incarnation() said when the run began. */
+#define CO_NOTE_INCARNATION "core.incarnation"
+
 struct co_runner;
 
 struct co_lane { /* one pair in the run */

@@ -28,8 +28,16 @@ static int lost_its_tail(struct co_lane *lane, const char *has, const char *want
     return lane->error.code;
 }
 
+/* Only a server that was restarted can have lost something. */
+static bool never_restarted(struct co_lane *lane, const struct co_text *incarnation)
+{
+    CO_TEXT_AUTO before = CO_TEXT_INIT;
+    return co_pair_note_get(lane->pair, lane->run->source, CO_NOTE_INCARNATION, &before) == 0 && before.bytes &&
+           strcmp(co_text_str(&before), co_text_str(incarnation)) == 0;
+}
+
 /* The machine of the journal crashed, so that a captured position may have been lost with its memory. A fenced source
- * is then held against what the target has. */
+ * that was restarted since the run began is then held against what the target has. */
 static int complete_by_target(struct co_lane *lane, int64_t deadline_ns)
 {
     struct co_identity_data id = {0};
@@ -37,11 +45,11 @@ static int complete_by_target(struct co_lane *lane, int64_t deadline_ns)
     CO_TEXT_AUTO want = CO_TEXT_INIT;
     int64_t call_ns = co_min_deadline(deadline_ns, co_now_ns() + CALL_NS);
     enum co_result got = co_ep_identify(lane->second[CO_SOURCE], call_ns, &id, &lane->error);
-    bool open = got == CO_DONE && id.accepts_writes == CO_YES;
+    bool complete = got == CO_DONE && (id.accepts_writes == CO_YES || never_restarted(lane, &id.incarnation));
     co_identity_data_done(&id);
     if (got != CO_DONE)
         return co_lane_fail(lane, got);
-    if (open)
+    if (complete)
         return 0;
     got = co_ep_position(lane->second[CO_SOURCE], call_ns, &has, &lane->error);
     if (got == CO_DONE) {

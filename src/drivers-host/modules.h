@@ -1,10 +1,10 @@
 /* modules.h - finding, loading and checking driver modules.
  *
  * Searched: $CHANGEOVER_DRIVERS (a folder; when set, the only one), else <folder of the program>/drivers
- * (running from the build tree), the libdir beside it (installed) and <libdir>/changeover, where a file hides later ones of its name. Files "changeover-*.so". A
- * module is refused, with the reason, when its ABI number differs, a required function is missing, an apply has no probe, a
- * step without revert isn't marked CO_STEP_NO_WAY_BACK, step names repeat, or an engine name is already taken. RTLD_NOW |
- * RTLD_LOCAL. Modules stay loaded until the process ends.
+ * (running from the build tree), the libdir beside it (installed) and <libdir>/changeover, where a file hides later ones of its
+ * name. Files "changeover-*.so". A module is refused, with the reason, when its ABI number differs, a required function is
+ * missing, an apply has no probe, a step without revert isn't marked CO_STEP_NO_WAY_BACK, step names repeat, or an engine name
+ * is already taken. RTLD_NOW | RTLD_LOCAL. Modules stay loaded until the process ends.
  */
 #ifndef CO_DRIVERS_HOST_MODULES_H
 #define CO_DRIVERS_HOST_MODULES_H

@@ -179,6 +179,22 @@ json_t *co_pair_notes_json(struct co_pair *pair)
     return all;
 }
 
+int co_pair_note_put(struct co_pair *pair, enum co_side side, const char *key, const char *value, struct co_error *err)
+{
+    pthread_mutex_lock(&pair->lock);
+    CO_AUTOFREE char *run = co_strdup(pair->has_run ? pair->run.id : pair->notes_run);
+    pthread_mutex_unlock(&pair->lock);
+    return co_notes_put(pair, run, CO_NOTE_RUN, side, key, value, err);
+}
+
+int co_pair_note_get(struct co_pair *pair, enum co_side side, const char *key, struct co_text *ret)
+{
+    CO_AUTOFREE char *value = NULL;
+    int rc = co_notes_get(pair, CO_NOTE_RUN, side, key, &value);
+    co_text_set_str(ret, value);
+    return rc;
+}
+
 int co_pair_notes_import(struct co_pair *pair, const json_t *notes, struct co_error *err)
 {
     if (!json_is_object(notes))

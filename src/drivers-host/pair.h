@@ -58,7 +58,11 @@ const struct co_run *co_pair_run(const struct co_pair *pair);
 /* Outside a run: which side is the source of replication now (from the journal's history); default a. */
 void co_pair_set_source(struct co_pair *pair, enum co_side source);
 enum co_side co_pair_source(const struct co_pair *pair);
-/* All run notes as JSON for the marker's info, and back (take-over). */
+/* The core's own run notes, kept and carried like the driver's; keys begin with "core.". get: "" when there is none. */
+int co_pair_note_put(struct co_pair *pair, enum co_side side, const char *key, const char *value, struct co_error *err);
+int co_pair_note_get(struct co_pair *pair, enum co_side side, const char *key, struct co_text *ret);
+/* All run notes as JSON; NULL when there is no memory, and then nothing may be written in their place: as JSON for the marker's
+ * info, and back (take-over). */
 json_t *co_pair_notes_json(struct co_pair *pair);
 int co_pair_notes_import(struct co_pair *pair, const json_t *notes, struct co_error *err);
 

@@ -375,8 +375,6 @@ static void test_a_real_prefix(void **state)
 {
     (void)state;
     const char *yaml = getenv("CO_TEST_HOST_RUN");
-    if (!yaml)
-        skip();
     check_prefix(yaml, 1, true);
     ends_with_its_connection(yaml);
 }
@@ -414,7 +412,10 @@ int main(void)
         TEST(test_a_lost_connection_is_effect_unknown),
         TEST(test_a_command_that_isnt_there),
         TEST(test_pipe),
-        TEST(test_a_real_prefix),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const struct CMUnitTest real[] = {TEST(test_a_real_prefix)};
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    if (getenv("CO_TEST_HOST_RUN"))
+        failed += cmocka_run_group_tests(real, NULL, NULL);
+    return failed;
 }
