@@ -12,10 +12,16 @@
 
 #define QUIET_NS (10 * CO_NS_PER_S) /* between two lines about the same thing where there is no terminal */
 
+/* One transfer that is measured: "orders: base backup". The rate is that of the last five to ten seconds. */
+struct transfer {
+    struct transfer *next;
+    char *name;
+    int64_t old_ns, old_done, mark_ns, mark_done;
+};
+
 static struct {
     pthread_mutex_t mutex;
-    char *what; /* the transfer that is measured */
-    int64_t began_ns, began_done;
+    struct transfer *transfers;
     int64_t said_ns;
     char *said;
 } view = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -34,39 +40,66 @@ static const char *amount(int64_t value, const char *unit, char ret[32])
     return ret;
 }
 
-/* "base backup: 1.2 GiB of 4.5 GiB (26 %), 85.3 MiB/s, 41 s left" */
+static struct transfer *find_transfer(const char *name)
+{
+    struct transfer *transfer = view.transfers;
+    while (transfer && strcmp(transfer->name, name) != 0)
+        transfer = transfer->next;
+    if (transfer)
+        return transfer;
+    transfer = calloc(1, sizeof *transfer);
+    if (!transfer || !(transfer->name = co_strdup(name))) {
+        free(transfer);
+        return NULL;
+    }
+    transfer->next = view.transfers;
+    view.transfers = transfer;
+    return transfer;
+}
+
+/* Per second; 0: not known yet. */
+static double rate_of(const char *name, int64_t done)
+{
+    struct transfer *transfer = find_transfer(name);
+    int64_t now = co_now_ns();
+    if (!transfer)
+        return 0;
+    if (transfer->old_ns == 0 || done < transfer->mark_done) { /* new, or begun again */
+        transfer->old_ns = transfer->mark_ns = now;
+        transfer->old_done = transfer->mark_done = done;
+    }
+    if (now - transfer->mark_ns > 5 * CO_NS_PER_S) {
+        transfer->old_ns = transfer->mark_ns;
+        transfer->old_done = transfer->mark_done;
+        transfer->mark_ns = now;
+        transfer->mark_done = done;
+    }
+    double seconds = (double)(now - transfer->old_ns) / (double)CO_NS_PER_S;
+    return seconds > 0.5 ? (double)(done - transfer->old_done) / seconds : 0;
+}
+
+/* "orders: base backup: 1.2 GiB of 4.5 GiB (26 %), 85.3 MiB/s, 41 s left" */
 static void describe(const struct co_watch_event *event, struct co_text *ret)
 {
     const struct co_progress *progress = event->progress;
     char done[32], total[32], rate[32], left[32];
     bool bytes = progress->unit && strcmp(progress->unit, "bytes") == 0;
-    if (event->pair)
-        co_text_add(ret, "%s: ", event->pair);
-    co_text_add(ret, "%s", progress->what ? progress->what : "");
+    co_text_add(ret, "%s%s%s", event->pair ? event->pair : "", event->pair ? ": " : "", progress->what ? progress->what : "");
     if (progress->done < 0)
         return;
+    double speed = rate_of(co_text_str(ret), progress->done);
     co_text_add(ret, ": %s", amount(progress->done, progress->unit, done));
     if (progress->total > 0)
         co_text_add(ret, " of %s (%lld %%)", amount(progress->total, progress->unit, total),
                     (long long)((double)progress->done * 100 / (double)progress->total));
     if (!bytes && progress->unit)
         co_text_add(ret, " %s", progress->unit);
-    int64_t now = co_now_ns();
-    if (!view.what || strcmp(view.what, co_text_str(ret)) == 0 || !progress->what || strcmp(view.what, progress->what) != 0 ||
-        progress->done < view.began_done) {
-        replace(&view.what, progress->what);
-        view.began_ns = now;
-        view.began_done = progress->done;
-        return;
-    }
-    double seconds = (double)(now - view.began_ns) / (double)CO_NS_PER_S;
-    double speed = seconds > 0.5 ? (double)(progress->done - view.began_done) / seconds : 0;
     if (speed < 1)
         return;
     co_text_add(ret, ", %s/s", amount((int64_t)speed, progress->unit, rate));
     if (progress->total > progress->done)
         co_text_add(ret, ", %s left",
-                    co_format_duration_ms((int64_t)((double)(progress->total - progress->done) / speed) * 1000, left));
+                    co_format_duration_ms(((int64_t)((double)(progress->total - progress->done) / speed) + 1) * 1000, left));
 }
 
 /* A moving line on a terminal; elsewhere a line now and then. */
@@ -147,7 +180,12 @@ void co_cli_watch_end(struct co_cli *cli)
     co_log_patience(2000);
     co_log_status(NULL);
     pthread_mutex_lock(&view.mutex);
-    replace(&view.what, NULL);
+    while (view.transfers) {
+        struct transfer *transfer = view.transfers;
+        view.transfers = transfer->next;
+        free(transfer->name);
+        free(transfer);
+    }
     replace(&view.said, NULL);
     pthread_mutex_unlock(&view.mutex);
 }
