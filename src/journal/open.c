@@ -42,7 +42,7 @@ static int refuse_orphan(struct co_journal *journal, struct co_error *err)
     CO_AUTOFREE char *wal = co_printf("%s-wal", journal->path);
     if (!wal)
         return co_fail(err, CO_E_NOMEM, "no memory to open journal %s", journal->path);
-    if (access(wal, F_OK) < 0)
+    if (access(wal, F_OK) < 0 || access(journal->path, F_OK) == 0) /* made by another process just now */
         return 0;
     co_fail(err, CO_E_STATE, "journal %s is gone, but its log %s is there", journal->path, wal);
     co_hint(err, "Put the journal back beside it, or move the log away too and look at the servers with `changeover status`.");

@@ -356,7 +356,7 @@ static void what_was_answered_stands_after_any_crash(void **state)
 {
     struct place *place = *state;
     const char *rounds_text = getenv("CO_POWER_ROUNDS"), *seed_text = getenv("CO_POWER_SEED");
-    int rounds = rounds_text ? (int)strtol(rounds_text, NULL, 10) : 120,
+    int rounds = rounds_text ? (int)strtol(rounds_text, NULL, 10) : 60,
         first = seed_text ? (int)strtol(seed_text, NULL, 10) : 1;
     static const char *const suffixes[] = {"", "-wal"};
     struct place there;

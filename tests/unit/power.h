@@ -19,6 +19,7 @@ struct power_image {
     char path[PATH_MAX];
     unsigned char *now, *disk;
     unsigned char *dirty; /* a byte a sector */
+    size_t first_dirty, end_dirty; /* no dirty sector outside */
     size_t now_bytes, disk_bytes;
 };
 
@@ -52,9 +53,8 @@ static unsigned power_random(void)
 
 static void power_settle(struct power_image *image, bool all)
 {
-    size_t sectors = POWER_MAX / POWER_SECTOR;
     size_t reach = 0;
-    for (size_t i = 0; i < sectors; i++) {
+    for (size_t i = image->first_dirty; i < image->end_dirty; i++) {
         if (!image->dirty[i])
             continue;
         if (all || power_random() % 2) {
@@ -63,6 +63,8 @@ static void power_settle(struct power_image *image, bool all)
         }
         image->dirty[i] = 0;
     }
+    image->first_dirty = POWER_MAX / POWER_SECTOR;
+    image->end_dirty = 0;
     if (all || power_random() % 2)
         image->disk_bytes = image->now_bytes;
     else if (reach > image->disk_bytes)
@@ -116,8 +118,13 @@ static int power_write(sqlite3_file *file, const void *data, int bytes, sqlite3_
     if (end > POWER_MAX)
         abort();
     memcpy(image->now + at, data, (size_t)bytes);
-    for (size_t sector = (size_t)at / POWER_SECTOR; sector * POWER_SECTOR < end; sector++)
+    for (size_t sector = (size_t)at / POWER_SECTOR; sector * POWER_SECTOR < end; sector++) {
         image->dirty[sector] = 1;
+        if (sector < image->first_dirty)
+            image->first_dirty = sector;
+        if (sector >= image->end_dirty)
+            image->end_dirty = sector + 1;
+    }
     if (end > image->now_bytes)
         image->now_bytes = end;
     power_tick(); /* after the write: all, some or nothing of it is on the disk */
@@ -256,6 +263,7 @@ static void power_load(struct power_image *image)
     }
     memcpy(image->disk, image->now, POWER_MAX);
     image->disk_bytes = image->now_bytes;
+    image->first_dirty = POWER_MAX / POWER_SECTOR;
 }
 
 /* From now on SQLite of this process works through the VFS; what is in the files counts as on the disk. */
