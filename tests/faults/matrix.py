@@ -81,11 +81,16 @@ class Outcome:
         self.codes, self.reached, self.primary, self.seconds = [], True, None, 0.0
 
 
+def nth(case):
+    """Which passing of a point that is passed many times; decisions are few."""
+    return 1 if case.phase == "decisions" else 1 + zlib.crc32(case.id.encode()) % 3
+
+
 def arm(case):
     """(fault of the tool, fault of the guardian, fault of resume)"""
     action = "delay:600" if case.action == "delay" else case.action
-    if case.phase == "calls" and case.action not in ("error", "kill", "kill_both"):
-        case = dataclasses.replace(case, point=f"{case.point}#{1 + zlib.crc32(case.id.encode()) % 3}")  # one call, not each
+    if case.phase in ("calls", "decisions") and case.action not in ("error", "kill", "kill_both"):
+        case = dataclasses.replace(case, point=f"{case.point}#{nth(case)}")  # one call, not each
     if case.where == "tool":
         return f"{case.point}={action}", None, None
     if case.where == "undo":
