@@ -21,7 +21,7 @@ static const struct pg_question questions[] = {
      "pg_settings WHERE name = 'shared_preload_libraries' UNION ALL "
      "SELECT CASE rolname WHEN 'pgautofailover_replicator' THEN 'pg_auto_failover' WHEN 'streaming_replica' THEN "
      "'CloudNativePG' END FROM pg_roles UNION ALL "
-     "SELECT 'Patroni' FROM pg_file_settings WHERE sourcefile ~ 'postgresql.base.conf$' LIMIT 1) x WHERE w IS NOT NULL",
+     "SELECT 'Patroni' FROM pg_file_settings WHERE sourcefile ~ 'postgresql.base.conf$') x WHERE w IS NOT NULL",
      "a cluster manager is in charge of this server: %s. It would promote, restart or re-point servers during the run",
      "Pause it (patronictl pause, repmgr service pause, ...) and accept: [cluster_manager]."},
 };

@@ -37,8 +37,9 @@ enum co_result pg_marker_get(struct co_call *call, struct co_text *ret_token, st
     ".new " PG_MARKER_FILE " && sync ."
 #define REMOVE_COMMAND "read -r x; rm -f " PG_MARKER_FILE " && sync ."
 
-static void compose(struct pg_text *sql, const char *expected, const char *token, const char *info)
+static void compose(struct pg_text *sql, int64_t limit_ms, const char *expected, const char *token, const char *info)
 {
+    pg_text_addf(sql, "SET LOCAL statement_timeout = %lld; ", (long long)limit_ms);
     pg_text_add(sql,
                 "SET LOCAL lock_timeout = 150; DO $co$ BEGIN PERFORM pg_catalog.pg_advisory_xact_lock(" PG_MARKER_LOCK "); "
                 "IF pg_catalog.split_part(coalesce(pg_catalog.pg_read_file('" PG_MARKER_FILE
@@ -87,7 +88,7 @@ enum co_result pg_marker_set(struct co_call *call, const char *expected, const c
     if (!call->conn)
         return pg_machine_marker_set(call, expected, token, info);
     PG_TEXT sql = {0};
-    compose(&sql, expected, token, info);
+    compose(&sql, pg_server_limit_ms(call), expected, token, info);
     if (sql.failed)
         return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     for (int attempt = 0;; attempt++) {

@@ -65,6 +65,8 @@ enum co_result pg_queryf(struct co_call *call, struct co_conn *conn, enum pg_kin
 /* A statement list that changes something: with a server-side time limit that ends before the call's, and, in a
  * run, with the token checked first, in the same transaction. */
 enum co_result pg_guarded(struct co_call *call, struct co_conn *conn, const char *sql, PGresult **ret);
+/* What is left of the call, a little shortened, for statement_timeout. */
+int64_t pg_server_limit_ms(struct co_call *call);
 /* For setup, which begins without a marker: none is fine, another run's isn't. */
 enum co_result pg_guarded_setup(struct co_call *call, struct co_conn *conn, const char *sql, PGresult **ret);
 /* The same for statements that refuse a transaction block (ALTER SYSTEM, CREATE DATABASE): one statement a line

@@ -169,7 +169,7 @@ enum co_result pg_queryf(struct co_call *call, struct co_conn *conn, enum pg_kin
 }
 
 /* The server must give up before we do: otherwise a statement could take effect after we said that it timed out. */
-static int64_t server_limit_ms(struct co_call *call)
+int64_t pg_server_limit_ms(struct co_call *call)
 {
     int64_t left = (call->deadline_ns - call->host->now_ns(call->ctx)) / PG_MS;
     int64_t margin = left / 10 < 50 ? left / 10 : 50;
@@ -196,7 +196,7 @@ static void add_token_check(struct pg_text *sql, struct co_call *call, const cha
 static enum co_result guarded(struct co_call *call, struct co_conn *conn, bool setup, const char *sql, PGresult **ret)
 {
     PG_TEXT all = {0};
-    int64_t limit = server_limit_ms(call);
+    int64_t limit = pg_server_limit_ms(call);
     pg_text_addf(&all, "SET LOCAL statement_timeout = %lld; SET LOCAL lock_timeout = %lld; ", (long long)limit,
                  (long long)limit);
     add_token_check(&all, call, "pg_advisory_xact_lock", setup);
@@ -221,8 +221,8 @@ enum co_result pg_guarded_plain(struct co_call *call, struct co_conn *conn, bool
                                 size_t count)
 {
     PG_TEXT check = {0};
-    pg_text_addf(&check, "SET statement_timeout = %lld; SET lock_timeout = %lld", (long long)server_limit_ms(call),
-                 (long long)server_limit_ms(call));
+    pg_text_addf(&check, "SET statement_timeout = %lld; SET lock_timeout = %lld", (long long)pg_server_limit_ms(call),
+                 (long long)pg_server_limit_ms(call));
     enum co_result result = pg_query(call, conn, PG_READ, check.data, 0, NULL, NULL);
     if (result != CO_DONE)
         return result;
