@@ -17,6 +17,8 @@ ENGINES = {
     "redis8": ("redis_server", "Redis8", "redis"),
     "redis-to-valkey": ("redis_server", "RedisToValkey", "redis"),
     "mongodb": ("mongodb", "MongoDB", "mongodb"),
+    "mongodb-double": ("mongodb", "MongoDBDouble", "mongodb"),
+    "mongodb-double-4.0": ("mongodb", "MongoDBDouble40", "mongodb"),
 }
 
 

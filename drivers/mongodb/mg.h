@@ -1,0 +1,161 @@
+/* mg.h - what the files of the MongoDB driver share: one connection to one member of a replica set, commands and
+ * replies, what a member says of itself, and the primitives by file. Nothing here is seen outside the module.
+ *
+ * Invariant: each connection reaches exactly one member (directConnection=true); no command is ever answered by
+ * another member than the one it was meant for, and nothing is ever retried by the library.
+ */
+#ifndef MG_H
+#define MG_H
+
+#include <mongoc/mongoc.h>
+
+#include "changeover/driver.h"
+
+#define MG_MARKER_DB "local" /* not replicated, kept by an initial sync, writable on secondaries too */
+#define MG_MARKER_COLLECTION "changeover"
+#define MG_PROBE_DB "changeover"
+#define MG_REPLY_MARGIN_MS 50
+
+/* Codes of src/mongo/base/error_codes.yml */
+enum mg_code {
+    MG_UNAUTHORIZED = 13,
+    MG_AUTHENTICATION_FAILED = 18,
+    MG_LOCK_TIMEOUT = 24,
+    MG_MAX_TIME_EXPIRED = 50,
+    MG_COMMAND_NOT_FOUND = 59,
+    MG_WRITE_CONCERN_FAILED = 64,
+    MG_NOT_YET_INITIALIZED = 94,
+    MG_NEW_CONFIG_INCOMPATIBLE = 103,
+    MG_CONFIG_IN_PROGRESS = 109,
+    MG_PRIMARY_STEPPED_DOWN = 189,
+    MG_EXCEEDED_TIME_LIMIT = 262,
+    MG_NOT_PRIMARY = 10107,
+    MG_DUPLICATE_KEY = 11000,
+    MG_INTERRUPTED_STEP_DOWN = 11602,
+    MG_NOT_PRIMARY_OR_SECONDARY = 13436,
+    MG_USER_WRITES_BLOCKED = 371,
+};
+
+struct co_conn {
+    mongoc_client_t *client;
+    bool broken;
+    bool anonymous;      /* a member that isn't initialised has no accounts yet: only `hello` is answered */
+    bool timed_out, interrupted; /* why the last wait ended */
+    int interrupt_fd;
+    int64_t deadline_ns; /* of the call under way */
+    const struct co_endpoint_config *endpoint;
+    struct co_conn *probe; /* opened beforehand for probe_write */
+};
+
+#define MG_DOC(name) __attribute__((cleanup(bson_destroy))) bson_t name = BSON_INITIALIZER
+#define MG_REPLY(name) MG_DOC(name)
+void mg_free_text(char **text);
+#define MG_TEXT __attribute__((cleanup(mg_free_text))) char *
+
+/* ---------------------------------------------------------------- stream.c */
+
+int64_t mg_now_ns(void);
+mongoc_stream_t *mg_stream_open(const mongoc_uri_t *uri, const mongoc_host_list_t *host, void *conn, bson_error_t *error);
+
+/* ---------------------------------------------------------------- conn.c */
+
+enum co_result mg_connect(struct co_call *call, enum co_conn_purpose purpose, struct co_conn **ret);
+void mg_disconnect(struct co_conn *conn);
+bool mg_alive(struct co_conn *conn);
+/* A connection of the ordinary account, or of the tool's where there is none. */
+enum co_result mg_open_as(struct co_call *call, const char *user, const char *password, struct co_conn **ret);
+/* One command. `reply` is an initialised document; it is replaced. `changes`: a lost reply, and an error of the
+ * write concern, is CO_EFFECT_UNKNOWN. Other errors of the server are CO_NO_EFFECT. *ret_code (may be NULL): its code. */
+enum co_result mg_command(struct co_call *call, struct co_conn *conn, const char *db, const bson_t *command, bool changes,
+                          bson_t *reply, int *ret_code);
+enum co_result mg_fail(struct co_call *call, enum co_result result, int code, const char *hint, const char *format, ...)
+    __attribute__((format(printf, 5, 6)));
+/* Adds maxTimeMS: what is left of the deadline. */
+void mg_add_max_time(struct co_call *call, bson_t *command);
+/* Values by path ("optimes.appliedOpTime.t"); whatever numeric type the server chose. */
+int64_t mg_int(const bson_t *doc, const char *path, int64_t otherwise);
+bool mg_flag(const bson_t *doc, const char *path);
+const char *mg_str(const bson_t *doc, const char *path); /* "" when absent; points into doc */
+bool mg_sub(const bson_t *doc, const char *path, bson_t *ret); /* a document or array, not copied */
+char *mg_dup(const char *text);
+
+/* ---------------------------------------------------------------- state.c */
+
+struct mg_optime {
+    int64_t term;
+    uint32_t seconds, increment;
+};
+
+struct mg_state {
+    bool primary;        /* and accepts writes, drained */
+    bool secondary;
+    int my_state;        /* replSetGetStatus.myState; -1 unknown */
+    bool member;         /* has a replica set config */
+    bool sharded, standalone;
+    char *set, *me, *set_id, *incarnation, *version;
+    int major, minor;
+    struct mg_optime applied;
+    bool blocked;        /* setUserWriteBlockMode is in force, durable and replicated */
+    bool auth;           /* access control is on */
+    bson_t status, config; /* replSetGetStatus; the config document itself */
+};
+void mg_state_done(struct mg_state *state);
+#define MG_STATE(name) __attribute__((cleanup(mg_state_done))) struct mg_state name = {.my_state = -1, .status = BSON_INITIALIZER, .config = BSON_INITIALIZER}
+enum mg_depth { MG_LOOK_HELLO, MG_LOOK_ROLE, MG_LOOK_ALL };
+enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth depth, struct mg_state *ret);
+bool mg_can_vote(const struct mg_state *state);
+enum co_result mg_blocked(struct co_call *call, struct co_conn *conn, bool *ret);
+
+struct mg_member {
+    int index;           /* -1: not in the config */
+    int64_t id, votes;
+    double priority;
+};
+/* How the members' own config names a side: its `peer` address. `ret` [320] */
+void mg_member_name(struct co_call *call, enum co_side side, char *ret, size_t bytes);
+void mg_find_member(const bson_t *config, const char *name, struct mg_member *ret);
+int64_t mg_voters(const bson_t *config, const char *without);
+/* A copy of `config` with version + 1 and the member `name` changed (votes, priority), added, or removed
+ * (votes -1). Everything else stays, also what this version of the driver doesn't know. */
+void mg_config_with(const bson_t *config, const char *name, int64_t votes, double priority, bson_t *ret);
+/* Reads the config again, changes it if needed and sends it, to a primary (force: to anybody). The version makes it a
+ * compare-and-set: whoever changed the config in between makes this one fail. */
+enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const char *name, int64_t votes, double priority, bool force);
+
+enum co_side mg_other_side(enum co_side side);
+enum co_result mg_identify(struct co_call *call, struct co_identity *ret);
+enum co_result mg_capabilities(struct co_call *call, struct co_capabilities *ret);
+enum co_result mg_settings(struct co_call *call);
+enum co_result mg_discover(struct co_call *call);
+
+/* ---------------------------------------------------------------- position.c */
+
+/* "<replica set id>/<term>/<seconds>.<increment>" */
+char *mg_position_text(const struct mg_state *state); /* NULL: no memory */
+bool mg_position_parse(const char *text, char ret_set[64], struct mg_optime *ret);
+enum co_order mg_compare(const char *have, const char *want);
+void mg_distance(const char *have, const char *want, struct co_distance *ret);
+enum co_result mg_position(struct co_call *call, struct co_text *ret);
+enum co_result mg_applied(struct co_call *call, struct co_text *ret);
+enum co_result mg_link(struct co_call *call, struct co_link *ret);
+
+/* ---------------------------------------------------------------- marker.c, run.c, check.c, steps.c */
+
+enum co_result mg_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info);
+enum co_result mg_marker_set(struct co_call *call, const char *expected, const char *token, const char *info);
+/* The token rule: the marker of `conn`'s server holds the run's token. No command of the server can check that in the
+ * same round trip; docs/mongodb.md says what stands in for it. */
+enum co_result mg_guard(struct co_call *call, struct co_conn *conn);
+enum co_result mg_end_sessions(struct co_call *call, const char *keep_actor);
+enum co_result mg_prepare(struct co_call *call);
+enum co_result mg_drain(struct co_call *call, bool end, struct co_text *remaining);
+enum co_result mg_capture(struct co_call *call, struct co_text *ret);
+enum co_result mg_proof(struct co_call *call, const char *position);
+enum co_result mg_probe_write(struct co_call *call);
+enum co_result mg_grants(struct co_call *call, struct co_text *ret);
+enum co_result mg_check(struct co_call *call, enum co_check_stage stage);
+
+extern const struct co_step mg_steps[];
+extern const size_t mg_step_count;
+
+#endif

@@ -1,0 +1,64 @@
+/* module.c - the MongoDB driver's table: the one symbol that this module exports leads here. */
+#include <stdio.h>
+
+#include "mg.h"
+
+static const struct co_engine engines[] = {
+    {.name = "mongodb", .schemes = "mongodb", .default_port = 27017},
+};
+
+static const char *const fault_points[] = {"mongodb.send", "mongodb.reply", NULL};
+
+static char library[64];
+
+static struct co_driver driver = {
+    .size = sizeof(struct co_driver),
+    .abi = CO_DRIVER_ABI,
+    .name = "mongodb",
+    .version = CO_VERSION,
+    .library = library,
+    .engines = engines,
+    .engine_count = sizeof engines / sizeof engines[0],
+    .steps = mg_steps,
+    .fault_points = fault_points,
+    .connect = mg_connect,
+    .disconnect = mg_disconnect,
+    .alive = mg_alive,
+    .identify = mg_identify,
+    .capabilities = mg_capabilities,
+    .settings = mg_settings,
+    .discover = mg_discover,
+    .check = mg_check,
+    .position = mg_position,
+    .applied = mg_applied,
+    .compare = mg_compare,
+    .distance = mg_distance,
+    .link = mg_link,
+    .marker_get = mg_marker_get,
+    .marker_set = mg_marker_set,
+    .prepare = mg_prepare,
+    .drain = mg_drain,
+    .capture = mg_capture,
+    .proof = mg_proof,
+    .end_sessions = mg_end_sessions,
+    .probe_write = mg_probe_write,
+    .grants = mg_grants,
+};
+
+/* The library writes warnings to standard error unless it is told otherwise. */
+static void silent(mongoc_log_level_t level, const char *domain, const char *message, void *data)
+{
+    (void)level;
+    (void)domain;
+    (void)message;
+    (void)data;
+}
+
+__attribute__((visibility("default"))) const struct co_driver *co_driver_entry(void)
+{
+    mongoc_init();
+    mongoc_log_set_handler(silent, NULL);
+    snprintf(library, sizeof library, "libmongoc %s", mongoc_get_version());
+    driver.step_count = mg_step_count;
+    return &driver;
+}

@@ -1,0 +1,499 @@
+/* state.c - what a member says of itself: role, replica set, position, write block; and the replica set's config.
+ *
+ * Invariant: a member is asked about itself, never about another one (what members know of each other comes from
+ * heartbeats and can be seconds old).
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mg.h"
+
+enum co_side mg_other_side(enum co_side side)
+{
+    return side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A;
+}
+
+void mg_state_done(struct mg_state *state)
+{
+    free(state->set);
+    free(state->me);
+    free(state->set_id);
+    free(state->incarnation);
+    free(state->version);
+    bson_destroy(&state->status);
+    bson_destroy(&state->config);
+}
+
+/* ---------------------------------------------------------------- looks */
+
+static enum co_result hello(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
+{
+    MG_REPLY(reply);
+    MG_DOC(command);
+    bson_iter_t at, found;
+    char oid[25] = "";
+    BSON_APPEND_INT32(&command, "isMaster", 1); /* `hello` came with 5.0; the old name is answered by all */
+    enum co_result result = mg_command(call, conn, "admin", &command, false, &reply, NULL);
+    if (result != CO_DONE)
+        return result;
+    ret->primary = mg_flag(&reply, "ismaster") || mg_flag(&reply, "isWritablePrimary");
+    ret->secondary = mg_flag(&reply, "secondary");
+    ret->sharded = strcmp(mg_str(&reply, "msg"), "isdbgrid") == 0;
+    ret->set = mg_dup(mg_str(&reply, "setName"));
+    ret->me = mg_dup(mg_str(&reply, "me"));
+    ret->member = *mg_str(&reply, "setName") != '\0';
+    ret->standalone = !ret->member && !mg_flag(&reply, "isreplicaset") && !ret->sharded;
+    if (bson_iter_init(&at, &reply) && bson_iter_find_descendant(&at, "topologyVersion.processId", &found) &&
+        BSON_ITER_HOLDS_OID(&found))
+        bson_oid_to_string(bson_iter_oid(&found), oid); /* 4.4 and newer: one per process */
+    ret->incarnation = mg_dup(oid);
+    return ret->set && ret->me && ret->incarnation ? CO_DONE : mg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "no memory");
+}
+
+static void parse_optime(const bson_t *status, struct mg_optime *ret)
+{
+    bson_iter_t at, found;
+    ret->term = mg_int(status, "optimes.appliedOpTime.t", -1);
+    if (bson_iter_init(&at, status) && bson_iter_find_descendant(&at, "optimes.appliedOpTime.ts", &found) &&
+        BSON_ITER_HOLDS_TIMESTAMP(&found))
+        bson_iter_timestamp(&found, &ret->seconds, &ret->increment);
+}
+
+static enum co_result status(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
+{
+    MG_DOC(command);
+    int code = 0;
+    BSON_APPEND_INT32(&command, "replSetGetStatus", 1);
+    enum co_result result = mg_command(call, conn, "admin", &command, false, &ret->status, &code);
+    if (code == MG_NOT_YET_INITIALIZED || code == 76 /* NoReplicationEnabled */) {
+        ret->my_state = 0;
+        return CO_DONE;
+    }
+    if (result != CO_DONE)
+        return result;
+    ret->my_state = (int)mg_int(&ret->status, "myState", -1);
+    parse_optime(&ret->status, &ret->applied);
+    return CO_DONE;
+}
+
+static enum co_result config(struct co_call *call, struct co_conn *conn, bson_t *ret)
+{
+    MG_REPLY(reply);
+    MG_DOC(command);
+    bson_t inner;
+    BSON_APPEND_INT32(&command, "replSetGetConfig", 1);
+    enum co_result result = mg_command(call, conn, "admin", &command, false, &reply, NULL);
+    if (result != CO_DONE)
+        return result;
+    if (!mg_sub(&reply, "config", &inner))
+        return mg_fail(call, CO_NO_EFFECT, CO_E_SERVER, "", "replSetGetConfig: the answer holds no config");
+    bson_destroy(ret);
+    bson_copy_to(&inner, ret);
+    return CO_DONE;
+}
+
+/* The document that setUserWriteBlockMode leaves (config.user_writes_critical_sections): durable and replicated, so that
+ * a secondary says what will hold when it becomes primary. */
+enum co_result mg_blocked(struct co_call *call, struct co_conn *conn, bool *ret)
+{
+    MG_REPLY(reply);
+    bson_t *command = BCON_NEW("find", BCON_UTF8("user_writes_critical_sections"), "filter", "{", "blockUserWrites",
+                               BCON_BOOL(true), "}", "limit", BCON_INT32(1), "singleBatch", BCON_BOOL(true));
+    bson_t batch;
+    enum co_result result = mg_command(call, conn, "config", command, false, &reply, NULL);
+    bson_destroy(command);
+    if (result == CO_DONE)
+        *ret = mg_sub(&reply, "cursor.firstBatch", &batch) && !bson_empty(&batch);
+    return result;
+}
+
+static enum co_result access_control(struct co_call *call, struct co_conn *conn, bool *ret)
+{
+    MG_REPLY(reply);
+    MG_DOC(command);
+    int code = 0;
+    BSON_APPEND_INT32(&command, "getCmdLineOpts", 1);
+    enum co_result result = mg_command(call, conn, "admin", &command, false, &reply, &code);
+    if (result != CO_DONE && code != MG_UNAUTHORIZED)
+        return result;
+    /* Being refused is an answer, too. */
+    *ret = code == MG_UNAUTHORIZED || strcmp(mg_str(&reply, "parsed.security.authorization"), "enabled") == 0 ||
+           *mg_str(&reply, "parsed.security.keyFile") || *mg_str(&reply, "parsed.security.clusterAuthMode");
+    return CO_DONE;
+}
+
+static enum co_result build_info(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
+{
+    MG_REPLY(reply);
+    MG_DOC(command);
+    BSON_APPEND_INT32(&command, "buildInfo", 1);
+    enum co_result result = mg_command(call, conn, "admin", &command, false, &reply, NULL);
+    if (result != CO_DONE)
+        return result;
+    ret->version = mg_dup(mg_str(&reply, "version"));
+    ret->major = (int)mg_int(&reply, "versionArray.0", 0);
+    ret->minor = (int)mg_int(&reply, "versionArray.1", 0);
+    return CO_DONE;
+}
+
+/* Before 4.4 the process is told by the last entry of local.startup_log ("<host>-<milliseconds>"). */
+static enum co_result startup(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
+{
+    MG_REPLY(reply);
+    bson_t *command = BCON_NEW("find", BCON_UTF8("startup_log"), "sort", "{", "$natural", BCON_INT32(-1), "}", "limit",
+                               BCON_INT32(1), "singleBatch", BCON_BOOL(true));
+    enum co_result result = mg_command(call, conn, "local", command, false, &reply, NULL);
+    bson_destroy(command);
+    if (result == CO_DONE) {
+        free(ret->incarnation);
+        ret->incarnation = mg_dup(mg_str(&reply, "cursor.firstBatch.0._id"));
+    }
+    return result;
+}
+
+enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth depth, struct mg_state *ret)
+{
+    bson_iter_t at, found;
+    char oid[25] = "";
+    enum co_result result = conn ? hello(call, conn, ret) : mg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "there is no connection");
+    if (result != CO_DONE || depth == MG_LOOK_HELLO)
+        return result;
+    if (conn->anonymous) /* buildInfo needs no account (before 8.1) */
+        return depth == MG_LOOK_ALL && build_info(call, conn, ret) != CO_DONE && conn->broken ? CO_NO_EFFECT : CO_DONE;
+    result = status(call, conn, ret);
+    if (result == CO_DONE && ret->member && ret->my_state > 0)
+        result = config(call, conn, &ret->config);
+    if (result == CO_DONE && !*ret->incarnation)
+        result = startup(call, conn, ret);
+    if (result != CO_DONE)
+        return result;
+    if (bson_iter_init(&at, &ret->config) && bson_iter_find_descendant(&at, "settings.replicaSetId", &found) &&
+        BSON_ITER_HOLDS_OID(&found))
+        bson_oid_to_string(bson_iter_oid(&found), oid);
+    ret->set_id = mg_dup(oid);
+    if (ret->primary || ret->secondary)
+        result = mg_blocked(call, conn, &ret->blocked);
+    if (result == CO_DONE && depth == MG_LOOK_ALL)
+        result = build_info(call, conn, ret);
+    if (result == CO_DONE && depth == MG_LOOK_ALL)
+        result = access_control(call, conn, &ret->auth);
+    return result;
+}
+
+/* Can it be a primary that accepts no client writes? setUserWriteBlockMode came with 6.0 and holds nobody without
+ * access control. */
+bool mg_can_vote(const struct mg_state *state)
+{
+    return state->major >= 6 && state->auth;
+}
+
+/* ---------------------------------------------------------------- config */
+
+void mg_member_name(struct co_call *call, enum co_side side, char *ret, size_t bytes)
+{
+    const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, side);
+    const char *address = endpoint->peer_address ? endpoint->peer_address : endpoint->address ? endpoint->address : "127.0.0.1";
+    int port = endpoint->peer_port ? endpoint->peer_port : endpoint->port ? endpoint->port : 27017;
+    bool ip6 = strchr(address, ':') != NULL;
+    snprintf(ret, bytes, "%s%s%s:%d", ip6 ? "[" : "", address, ip6 ? "]" : "", port);
+}
+
+void mg_find_member(const bson_t *config_doc, const char *name, struct mg_member *ret)
+{
+    bson_iter_t at, members, field;
+    *ret = (struct mg_member){.index = -1, .votes = 1, .priority = 1};
+    if (!bson_iter_init_find(&at, config_doc, "members") || !bson_iter_recurse(&at, &members))
+        return;
+    for (int i = 0; bson_iter_next(&members); i++) {
+        const char *host = "";
+        struct mg_member one = {.index = i, .votes = 1, .priority = 1};
+        if (!bson_iter_recurse(&members, &field))
+            continue;
+        while (bson_iter_next(&field)) {
+            const char *key = bson_iter_key(&field);
+            if (strcmp(key, "host") == 0 && BSON_ITER_HOLDS_UTF8(&field))
+                host = bson_iter_utf8(&field, NULL);
+            else if (strcmp(key, "_id") == 0)
+                one.id = bson_iter_as_int64(&field);
+            else if (strcmp(key, "votes") == 0)
+                one.votes = bson_iter_as_int64(&field);
+            else if (strcmp(key, "priority") == 0)
+                one.priority = bson_iter_as_double(&field);
+        }
+        if (strcmp(host, name) == 0) {
+            *ret = one;
+            return;
+        }
+    }
+}
+
+int64_t mg_voters(const bson_t *config_doc, const char *without)
+{
+    bson_iter_t at, members;
+    int64_t voters = 0;
+    if (!bson_iter_init_find(&at, config_doc, "members") || !bson_iter_recurse(&at, &members))
+        return 0;
+    while (bson_iter_next(&members)) {
+        bson_t member;
+        const uint8_t *data;
+        uint32_t bytes;
+        if (!BSON_ITER_HOLDS_DOCUMENT(&members))
+            continue;
+        bson_iter_document(&members, &bytes, &data);
+        if (bson_init_static(&member, data, bytes) && mg_int(&member, "votes", 1) > 0 &&
+            (!without || strcmp(mg_str(&member, "host"), without) != 0))
+            voters++;
+    }
+    return voters;
+}
+
+static void append_priority(bson_t *member, double priority)
+{
+    BSON_APPEND_DOUBLE(member, "priority", priority);
+}
+
+/* One member, changed where it is the named one. False: it is to be left out. */
+static bool copy_member(bson_iter_t *from, const char *name, int64_t votes, double priority, bson_t *ret, int64_t *max_id, bool *seen)
+{
+    bson_t member;
+    const uint8_t *data;
+    uint32_t bytes;
+    bson_iter_document(from, &bytes, &data);
+    if (!bson_init_static(&member, data, bytes))
+        return false;
+    int64_t id = mg_int(&member, "_id", 0);
+    if (id > *max_id)
+        *max_id = id;
+    if (strcmp(mg_str(&member, "host"), name) != 0) {
+        bson_concat(ret, &member);
+        return true;
+    }
+    *seen = true;
+    if (votes < 0)
+        return false;
+    bson_copy_to_excluding_noinit(&member, ret, "votes", "priority", "newlyAdded", NULL);
+    BSON_APPEND_INT32(ret, "votes", (int32_t)votes);
+    append_priority(ret, priority);
+    return true;
+}
+
+void mg_config_with(const bson_t *config_doc, const char *name, int64_t votes, double priority, bson_t *ret)
+{
+    bson_iter_t at, members;
+    bson_t array;
+    char key[16];
+    const char *index;
+    uint32_t count = 0;
+    int64_t max_id = -1;
+    bool seen = false;
+    bson_copy_to_excluding_noinit(config_doc, ret, "members", "version", "term", NULL);
+    BSON_APPEND_INT64(ret, "version", mg_int(config_doc, "version", 0) + 1);
+    BSON_APPEND_ARRAY_BEGIN(ret, "members", &array);
+    if (bson_iter_init_find(&at, config_doc, "members") && bson_iter_recurse(&at, &members)) {
+        while (bson_iter_next(&members)) {
+            MG_DOC(member);
+            if (!BSON_ITER_HOLDS_DOCUMENT(&members) || !copy_member(&members, name, votes, priority, &member, &max_id, &seen))
+                continue;
+            bson_uint32_to_string(count++, &index, key, sizeof key);
+            bson_append_document(&array, index, -1, &member);
+        }
+    }
+    if (!seen && votes >= 0) {
+        MG_DOC(member);
+        BSON_APPEND_INT64(&member, "_id", max_id + 1);
+        BSON_APPEND_UTF8(&member, "host", name);
+        BSON_APPEND_INT32(&member, "votes", (int32_t)votes);
+        append_priority(&member, priority);
+        bson_uint32_to_string(count++, &index, key, sizeof key);
+        bson_append_document(&array, index, -1, &member);
+    }
+    bson_append_array_end(ret, &array);
+}
+
+static bool as_wanted(const bson_t *config_doc, const char *name, int64_t votes, double priority)
+{
+    struct mg_member member;
+    mg_find_member(config_doc, name, &member);
+    if (votes < 0)
+        return member.index < 0;
+    double difference = member.priority - priority;
+    return member.index >= 0 && member.votes == votes && difference < 0.0005 && difference > -0.0005;
+}
+
+enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const char *name, int64_t votes, double priority, bool force)
+{
+    MG_DOC(now);
+    MG_DOC(wanted);
+    MG_DOC(command);
+    MG_REPLY(reply);
+    int code = 0;
+    enum co_result result = config(call, conn, &now);
+    if (result != CO_DONE || as_wanted(&now, name, votes, priority))
+        return result;
+    mg_config_with(&now, name, votes, priority, &wanted);
+    BSON_APPEND_DOCUMENT(&command, "replSetReconfig", &wanted);
+    if (force)
+        BSON_APPEND_BOOL(&command, "force", true);
+    mg_add_max_time(call, &command);
+    result = mg_command(call, conn, "admin", &command, true, &reply, &code);
+    /* It may be installed although waiting for its majority failed; and another reconfig may be under way. */
+    if (result == CO_NO_EFFECT && code == MG_CONFIG_IN_PROGRESS)
+        return CO_AGAIN;
+    if (result == CO_NO_EFFECT && (code == MG_MAX_TIME_EXPIRED || code == MG_WRITE_CONCERN_FAILED))
+        return CO_EFFECT_UNKNOWN;
+    return result;
+}
+
+/* ---------------------------------------------------------------- primitives */
+
+static void put(struct co_call *call, struct co_text *text, const char *value)
+{
+    call->host->text_set(call->ctx, text, value ? value : "", value ? strlen(value) : 0);
+}
+
+/* Databases but the server's own; -1 bytes: not known. */
+static enum co_result sizes(struct co_call *call, int64_t *ret_bytes, bool *ret_empty)
+{
+    MG_REPLY(reply);
+    MG_DOC(command);
+    bson_iter_t at, list;
+    *ret_bytes = -1;
+    *ret_empty = false;
+    BSON_APPEND_INT32(&command, "listDatabases", 1);
+    enum co_result result = mg_command(call, call->conn, "admin", &command, false, &reply, NULL);
+    if (result != CO_DONE)
+        return result;
+    *ret_empty = true;
+    *ret_bytes = 0;
+    if (!bson_iter_init_find(&at, &reply, "databases") || !bson_iter_recurse(&at, &list))
+        return CO_DONE;
+    while (bson_iter_next(&list)) {
+        bson_t one;
+        const uint8_t *data;
+        uint32_t bytes;
+        bson_iter_document(&list, &bytes, &data);
+        if (!bson_init_static(&one, data, bytes))
+            continue;
+        const char *name = mg_str(&one, "name");
+        *ret_bytes += mg_int(&one, "sizeOnDisk", 0);
+        if (strcmp(name, "admin") != 0 && strcmp(name, "config") != 0 && strcmp(name, "local") != 0)
+            *ret_empty = false;
+    }
+    return CO_DONE;
+}
+
+enum co_result mg_identify(struct co_call *call, struct co_identity *ret)
+{
+    MG_STATE(state);
+    char name[320];
+    int64_t bytes = -1;
+    bool empty = false;
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    if (result != CO_DONE)
+        return result;
+    mg_member_name(call, call->side, name, sizeof name);
+    put(call, ret->product, "MongoDB");
+    put(call, ret->version, state.version ? state.version : "unknown");
+    put(call, ret->instance, *state.me ? state.me : name);
+    put(call, ret->lineage, state.set_id);
+    put(call, ret->incarnation, *state.incarnation ? state.incarnation : "unknown");
+    ret->role = state.primary ? CO_ROLE_PRIMARY : state.secondary ? CO_ROLE_FOLLOWER : CO_ROLE_OTHER;
+    ret->accepts_writes = state.primary && !state.blocked ? CO_YES : CO_NO;
+    ret->fenced = state.blocked || !state.primary ? CO_YES : CO_NO;
+    ret->empty = CO_UNKNOWN;
+    ret->data_bytes = -1;
+    if ((state.primary || state.secondary) && sizes(call, &bytes, &empty) == CO_DONE) {
+        ret->empty = empty ? CO_YES : CO_NO;
+        ret->data_bytes = bytes;
+    } else if (!state.member) {
+        ret->empty = CO_YES;
+    }
+    return call->conn->broken ? CO_NO_EFFECT : CO_DONE;
+}
+
+enum co_result mg_capabilities(struct co_call *call, struct co_capabilities *ret)
+{
+    MG_STATE(state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    if (result != CO_DONE)
+        return result;
+    bool votes = mg_can_vote(&state);
+    if (call->conn->anonymous || !state.member) { /* what the set can do is the other side's to say */
+        MG_STATE(other);
+        votes = call->other && mg_look(call, call->other, MG_LOOK_ALL, &other) == CO_DONE ? mg_can_vote(&other) : true;
+    }
+    ret->promote_closed = votes;
+    ret->restart_proof = votes; /* the write block is a document */
+    ret->rounds = false;
+    ret->reverse = true;
+    ret->scope_database = false;
+    ret->destroys_on_reverse = false;
+    ret->undo_keeps_target = true;
+    return CO_DONE;
+}
+
+static void member_facts(struct co_call *call, const bson_t *config_doc)
+{
+    bson_iter_t at, members;
+    if (!bson_iter_init_find(&at, config_doc, "members") || !bson_iter_recurse(&at, &members))
+        return;
+    while (bson_iter_next(&members)) {
+        bson_t one;
+        const uint8_t *data;
+        uint32_t bytes;
+        char name[400], value[96];
+        bson_iter_document(&members, &bytes, &data);
+        if (!bson_init_static(&one, data, bytes))
+            continue;
+        struct mg_member member;
+        mg_find_member(config_doc, mg_str(&one, "host"), &member);
+        snprintf(name, sizeof name, "member %s", mg_str(&one, "host"));
+        snprintf(value, sizeof value, "votes %lld, priority %g%s", (long long)member.votes, member.priority,
+                 mg_flag(&one, "hidden") ? ", hidden" : "");
+        call->host->fact(call->ctx, "setting", name, value);
+    }
+}
+
+enum co_result mg_settings(struct co_call *call)
+{
+    MG_STATE(state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    if (result != CO_DONE)
+        return result;
+    call->host->fact(call->ctx, "version", "server", state.version ? state.version : "");
+    call->host->fact(call->ctx, "setting", "replica set", state.set);
+    call->host->fact(call->ctx, "setting", "user writes blocked", state.blocked ? "yes" : "no");
+    call->host->fact(call->ctx, "setting", "access control", state.auth ? "on" : "off");
+    member_facts(call, &state.config);
+    return CO_DONE;
+}
+
+enum co_result mg_discover(struct co_call *call)
+{
+    MG_STATE(state);
+    char name[320];
+    struct mg_member other;
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    if (result != CO_DONE)
+        return result;
+    struct co_text *token = call->host->text_new(call->ctx), *info = call->host->text_new(call->ctx);
+    if (!token || !info)
+        return mg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "no memory");
+    result = mg_marker_get(call, token, info);
+    if (result != CO_DONE)
+        return result;
+    const char *held = call->host->text_get(call->ctx, token, NULL);
+    if (held && *held) {
+        char run[64];
+        snprintf(run, sizeof run, "%.*s", (int)strcspn(held, ":"), held);
+        call->host->found(call->ctx, "marker", held, run);
+    }
+    if (state.blocked)
+        call->host->found(call->ctx, "fence", "setUserWriteBlockMode", NULL);
+    mg_member_name(call, mg_other_side(call->side), name, sizeof name);
+    mg_find_member(&state.config, name, &other);
+    if (other.index >= 0)
+        call->host->found(call->ctx, "membership", name, NULL);
+    return CO_DONE;
+}

@@ -1,0 +1,205 @@
+"""MongoDB: a real mongod found through MONGOD or on the PATH, or (engines "mongodb-double*") the double of a replica set
+member in mongodb_double.py, which is no MongoDB."""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from . import mongodb_double_wire as wire
+from . import process
+from .box import Server
+from .wait import wait_for
+
+PASSWORDS = {"tool": "mg-secret-7Q", "app": "app-secret-7Q", "root": "root-secret-7Q"}
+ROLES = {"tool": ["clusterManager", "changeover"], "app": ["readWrite"], "root": ["root"]}
+
+
+class Client:
+    """Every write waits for a majority. Kinds: superuser is another account that a write block holds (root bypasses it:
+    see docs/mongodb.md); long is several documents in one command."""
+
+    def __init__(self, server, kind, timeout_s):
+        self.server, self.kind, self.timeout_s, self.connection = server, kind, timeout_s, None
+        if kind != "reconnecting":
+            self.connection = server.connect("app", timeout_s)
+
+    def write(self, key):
+        connection = self.connection or self.server.connect("app", self.timeout_s)
+        try:
+            documents = [{"_id": key, "x": 1}]
+            if self.kind == "long":
+                documents = [{"_id": f"{key}#{i}", "x": i} for i in range(5)] + documents
+            connection.command("shop", {"insert": "ledger", "documents": documents, "ordered": True,
+                                        "writeConcern": {"w": "majority", "wtimeout": int(self.timeout_s * 1000)}})
+        finally:
+            if connection is not self.connection:
+                connection.close()
+
+    def close(self):
+        if self.connection:
+            self.connection.close()
+
+
+class Member(Server):
+    scheme = "mongodb"
+    engine = "mongodb"
+    b_class = None
+    auth = True
+
+    def __init__(self, box, name):
+        super().__init__(box, name)
+        self.child = None
+
+    @classmethod
+    def prepare_pair(cls, pair, **options):
+        for user, password in PASSWORDS.items():
+            secret = pair.a.box.folder / f"mongodb-{user}.password"
+            secret.write_text(password + "\n")
+            secret.chmod(0o600)
+        if cls.auth:
+            pair.extra.update(probe={"user": "app", "password_file": str(pair.a.box.folder / "mongodb-app.password")})
+        pair.extra.update(options)
+
+    @staticmethod
+    def fill(pair):
+        pair.a.initiate()
+        client = pair.a.client("ordinary")
+        for i in range(20):
+            client.write(f"before-{i}")
+        client.close()
+
+    def pid(self):
+        return self.child.pid if self.child and self.child.poll() is None else None
+
+    def arguments(self):
+        raise NotImplementedError
+
+    def start(self):
+        with open(self.folder / "log.txt", "ab") as log:
+            self.child = subprocess.Popen(self.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_for(self.answers, 30, f"{self.name} answers")
+
+    def answers(self):
+        if self.child.poll() is not None:
+            raise RuntimeError(f"{self.name} ended with {self.child.returncode}")
+        wire.Connection("127.0.0.1", self.port, 1.0).close()
+        return True
+
+    def kill(self):
+        super().kill()
+        if self.child:
+            self.child.wait()
+
+    def stop(self):
+        if self.pid():
+            self.child.terminate()
+            self.child.wait()
+
+    def end(self):
+        super().end()
+        if self.child:
+            process.end(self.child.pid)
+
+    def url(self):
+        return f"mongodb://{'tool@' if self.auth else ''}127.0.0.1:{self.port}/"
+
+    def side_config(self):
+        side = {"url": self.url(), "tls": {"mode": "off"}}
+        if self.auth:
+            side["password_file"] = str(self.box.folder / "mongodb-tool.password")
+        return side
+
+    def connect(self, user="tool", timeout_s=5.0):
+        return wire.Connection("127.0.0.1", self.port, timeout_s, user if self.auth else None, PASSWORDS[user])
+
+    def client(self, kind, timeout_s=2.0):
+        return Client(self, kind, timeout_s)
+
+    def initiate(self):
+        connection = wire.Connection("127.0.0.1", self.port)
+        if self.auth:
+            connection.close()
+            connection = self.first_connection()
+        config = {"_id": "rs", "members": [{"_id": 0, "host": f"127.0.0.1:{self.port}", "votes": 1, "priority": 1.0}]}
+        connection.command("admin", {"replSetInitiate": config})
+        connection.close()
+        wait_for(self.is_primary, 20, f"{self.name} is primary")
+
+    def first_connection(self):
+        return wire.Connection("127.0.0.1", self.port)
+
+    def is_primary(self):
+        connection = wire.Connection("127.0.0.1", self.port)
+        connection.close()
+        return bool(connection.hello.get("ismaster"))
+
+    def read_all(self):
+        connection = self.connect("tool")
+        found = connection.command("shop", {"find": "ledger", "batchSize": 1000000, "singleBatch": True})["cursor"]["firstBatch"]
+        connection.close()
+        return {doc["_id"] for doc in found if "#" not in doc["_id"]}
+
+    def settings(self):
+        connection = self.connect("tool")
+        config = connection.command("admin", {"replSetGetConfig": 1})["config"]
+        found = {f"member {one['host']}": (one["votes"], one["priority"]) for one in config["members"]}
+        blocks = connection.command("config", {"find": "user_writes_critical_sections"})["cursor"]["firstBatch"]
+        marker = connection.command("local", {"find": "changeover"})["cursor"]["firstBatch"]
+        connection.close()
+        return {**found, "blocks": blocks, "marker": marker}
+
+
+class MongoDB(Member):
+    """A real one, without access control for now: with it its accounts must be made first, over the localhost exception."""
+
+    auth = False
+
+    @staticmethod
+    def binary():
+        return os.environ.get("MONGOD") or shutil.which("mongod")
+
+    @classmethod
+    def missing(cls):
+        return None if cls.binary() else "mongodb: no mongod (MONGOD names one); only the double was tested"
+
+    def arguments(self):
+        (self.folder / "data").mkdir(exist_ok=True)
+        return [self.binary(), "--port", str(self.port), "--bind_ip", "127.0.0.1", "--dbpath", str(self.folder / "data"),
+                "--replSet", "rs", "--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"]
+
+
+class MongoDBDouble(Member):
+    """Of 6.0 with access control: can be promoted closed."""
+
+    version = "6.0.0"
+
+    @staticmethod
+    def missing():
+        return None
+
+    def arguments(self):
+        arguments = [sys.executable, str(pathlib.Path(__file__).with_name("mongodb_double.py")), "--port", str(self.port), "--data",
+                     str(self.folder / "data"), "--version", self.version, "--election-ms", "1000"]
+        if self.auth:
+            import json
+
+            users = self.folder / "users.json"
+            users.write_text(json.dumps({name: {"password": password, "roles": ROLES[name]} for name, password in PASSWORDS.items()}))
+            users.chmod(0o600)
+            arguments += ["--users", str(users)]
+        return arguments
+
+    def initiate(self):
+        connection = wire.Connection("127.0.0.1", self.port)
+        connection.command("admin", {"replSetInitiate": {"_id": "rs", "members": [
+            {"_id": 0, "host": f"127.0.0.1:{self.port}", "votes": 1, "priority": 1.0}]}})
+        connection.close()
+        wait_for(self.is_primary, 20, f"{self.name} is primary")
+
+
+class MongoDBDouble40(MongoDBDouble):
+    """Of 4.0 without access control: can't be promoted closed."""
+
+    version = "4.0.28"
+    auth = False
