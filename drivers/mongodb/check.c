@@ -7,7 +7,8 @@
 
 #include "mg.h"
 
-static void report(struct co_call *call, const char *code, enum co_severity severity, int side, const char *message, const char *remedy)
+static void report(struct co_call *call, const char *code, enum co_severity severity, int side, const char *message,
+                   const char *remedy)
 {
     struct co_finding finding = {.code = code, .severity = severity, .side = side, .message = message, .remedy = remedy};
     call->host->finding(call->ctx, &finding);
@@ -20,7 +21,8 @@ static void check_kind(struct co_call *call, const struct mg_state *state, int s
                "Move each shard's replica set, or use a tool for clusters.");
     else if (state->standalone)
         report(call, "standalone", CO_ERROR, side, "the server runs without a replica set, so nothing can follow it",
-               source ? "Start it with --replSet and run rs.initiate(): a short restart." : "Start it with the source's --replSet name and keyFile.");
+               source ? "Start it with --replSet and run rs.initiate(): a short restart."
+                      : "Start it with the source's --replSet name and keyFile.");
     else if (source && !state->primary)
         report(call, "source_not_primary", CO_ERROR, side, "the source isn't the primary of its replica set",
                "Name the primary as this side.");
@@ -31,9 +33,11 @@ static void check_fence(struct co_call *call, const struct mg_state *state, int 
     if (mg_can_vote(state))
         return;
     report(call, "no_write_block", CO_WARNING, side,
-           state->major < 6 ? "before 6.0 the server can't be a primary that refuses clients: its step-down is the cutover's decision, and the target "
+           state->major < 6 ? "before 6.0 the server can't be a primary that refuses clients: its step-down is the cutover's "
+                              "decision, and the target "
                               "takes writes from then on"
-                            : "without access control nobody is held by a write block: the step-down is the cutover's decision, and the target takes "
+                            : "without access control nobody is held by a write block: the step-down is the cutover's "
+                              "decision, and the target takes "
                               "writes from then on",
            state->major < 6 ? "Upgrade to 6.0, or accept it." : "Turn access control on, or accept it.");
 }
@@ -56,7 +60,8 @@ static void check_bypass(struct co_call *call, struct co_conn *conn, int side)
     const char *probe = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
     bson_destroy(command);
     if (result != CO_DONE) {
-        report(call, "bypass_unknown", CO_WARNING, side, "whether accounts bypass a write block can't be seen with the tool's account",
+        report(call, "bypass_unknown", CO_WARNING, side,
+               "whether accounts bypass a write block can't be seen with the tool's account",
                "Grant it viewUser on all databases.");
         return;
     }
@@ -69,7 +74,8 @@ static void check_bypass(struct co_call *call, struct co_conn *conn, int side)
         uint32_t bytes;
         char message[400];
         bson_iter_document(&users, &bytes, &data);
-        if (!bson_init_static(&one, data, bytes) || !bson_iter_init_find(&roles, &one, "roles") || !bson_iter_recurse(&roles, &role))
+        if (!bson_init_static(&one, data, bytes) || !bson_iter_init_find(&roles, &one, "roles") ||
+            !bson_iter_recurse(&roles, &role))
             continue;
         while (bson_iter_next(&role)) {
             bson_t granted;
@@ -80,7 +86,8 @@ static void check_bypass(struct co_call *call, struct co_conn *conn, int side)
             if (strcmp(name, "root") != 0 && strcmp(name, "restore") != 0 && strcmp(name, "__system") != 0)
                 continue;
             bool is_probe = probe && strcmp(user, probe) == 0;
-            snprintf(message, sizeof message, "the account %.120s has the role %.60s, which writes through a write block", user, name);
+            snprintf(message, sizeof message, "the account %.120s has the role %.60s, which writes through a write block", user,
+                     name);
             report(call, is_probe ? "probe_bypasses" : "account_bypasses", is_probe ? CO_ERROR : CO_WARNING, side, message,
                    "See that it doesn't write during a cutover, or take the role; such a write is seen and the run undone.");
         }
@@ -113,15 +120,16 @@ static void check_members(struct co_call *call, const struct mg_state *state, in
             snprintf(message, sizeof message, "%.300s is an arbiter: majorities may be reached without data", host);
             report(call, "arbiter", CO_WARNING, side, message, "Replace it by a data-bearing member.");
         } else if (strcmp(host, state->me) != 0 && strcmp(host, name) != 0 && this_one.priority > 0 && this_one.votes > 0) {
-            snprintf(message, sizeof message, "%.300s can be elected, too: it might become primary instead of the target", host);
+            snprintf(message, sizeof message, "%.300s can be elected, too: it might become primary instead of the target",
+                     host);
             report(call, "other_electable", mg_can_vote(state) ? CO_WARNING : CO_ERROR, side, message,
                    "Give it priority 0 until the cutover is over.");
         }
     }
 }
 
-static void check_target(struct co_call *call, const struct mg_state *source, const struct mg_state *target, enum co_check_stage stage,
-                         int side)
+static void check_target(struct co_call *call, const struct mg_state *source, const struct mg_state *target,
+                         enum co_check_stage stage, int side)
 {
     char message[200];
     if (target->version && source && source->version && (target->major < source->major)) {
@@ -142,15 +150,18 @@ static void check_name(struct co_call *call, const struct mg_state *state, enum 
     mg_member_name(call, side, name, sizeof name);
     if (!*state->me || strcmp(state->me, name) == 0)
         return;
-    snprintf(message, sizeof message, "the member calls itself %.250s in the replica set's config, the config here says %.250s", state->me, name);
-    report(call, "member_name", CO_ERROR, (int)side, message, "Set `peer: {address: ...}` of this side to the member's own name.");
+    snprintf(message, sizeof message, "the member calls itself %.250s in the replica set's config, the config here says %.250s",
+             state->me, name);
+    report(call, "member_name", CO_ERROR, (int)side, message,
+           "Set `peer: {address: ...}` of this side to the member's own name.");
 }
 
 enum co_result mg_check(struct co_call *call, enum co_check_stage stage)
 {
     MG_STATE(source);
     MG_STATE(target);
-    struct co_conn *conns[2] = {call->role == CO_SOURCE ? call->conn : call->other, call->role == CO_SOURCE ? call->other : call->conn};
+    struct co_conn *conns[2] = {call->role == CO_SOURCE ? call->conn : call->other,
+                                call->role == CO_SOURCE ? call->other : call->conn};
     struct mg_state *states[2] = {&source, &target};
     enum co_side sides[2] = {call->role == CO_SOURCE ? call->side : mg_other_side(call->side),
                              call->role == CO_SOURCE ? mg_other_side(call->side) : call->side};
@@ -160,7 +171,8 @@ enum co_result mg_check(struct co_call *call, enum co_check_stage stage)
             check_name(call, states[i], sides[i]);
             continue;
         }
-        report(call, "unreachable", CO_ERROR, (int)sides[i], "this side can't be reached, so it wasn't checked", "Start it, or correct its url.");
+        report(call, "unreachable", CO_ERROR, (int)sides[i], "this side can't be reached, so it wasn't checked",
+               "Start it, or correct its url.");
         states[i] = NULL;
     }
     if (states[0]) {

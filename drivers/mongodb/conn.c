@@ -204,18 +204,24 @@ static mongoc_uri_t *make_uri(struct co_call *call, const struct co_endpoint_con
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_DIRECTCONNECTION, true);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYWRITES, false);
     mongoc_uri_set_option_as_bool(uri, MONGOC_URI_RETRYREADS, false);
-    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS, left_ms < 1 ? 1 : left_ms > 60000 ? 60000 : (int32_t)left_ms);
+    mongoc_uri_set_option_as_int32(uri, MONGOC_URI_CONNECTTIMEOUTMS,
+                                   left_ms < 1       ? 1
+                                   : left_ms > 60000 ? 60000
+                                                     : (int32_t)left_ms);
     mongoc_uri_set_appname(uri, call->run ? call->run->session_name : "changeover");
     if (user) {
         mongoc_uri_set_username(uri, user);
         if (password)
             mongoc_uri_set_password(uri, password);
-        mongoc_uri_set_auth_source(uri, source ? source : endpoint->database && *endpoint->database ? endpoint->database : "admin");
+        mongoc_uri_set_auth_source(uri, source                                      ? source
+                                        : endpoint->database && *endpoint->database ? endpoint->database
+                                                                                    : "admin");
     }
     return uri;
 }
 
-static enum co_result open_client(struct co_call *call, const char *user, const char *password, struct co_conn **ret, int *ret_code)
+static enum co_result open_client(struct co_call *call, const char *user, const char *password, struct co_conn **ret,
+                                  int *ret_code)
 {
     MG_REPLY(reply);
     const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, call->side);
@@ -245,7 +251,7 @@ static enum co_result open_client(struct co_call *call, const char *user, const 
         return CO_DONE;
     }
     *ret_code = error.domain == MONGOC_ERROR_CLIENT && error.code == MONGOC_ERROR_CLIENT_AUTHENTICATE ? MG_AUTHENTICATION_FAILED
-                                                                                                       : (int)error.code;
+                                                                                                      : (int)error.code;
     enum co_result result = lost(call, conn, "connect", false, error.message);
     if (*ret_code == MG_AUTHENTICATION_FAILED && !conn->timed_out && !conn->interrupted)
         result = refused(call, "login", MG_AUTHENTICATION_FAILED, error.message, CO_NO_EFFECT);
@@ -264,10 +270,12 @@ enum co_result mg_connect(struct co_call *call, enum co_conn_purpose purpose, st
     const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, call->side);
     int code = 0;
     (void)purpose;
-    if (endpoint->tls.mode != CO_TLS_OFF && endpoint->tls.key && endpoint->tls.cert && strcmp(endpoint->tls.key, endpoint->tls.cert) != 0)
+    if (endpoint->tls.mode != CO_TLS_OFF && endpoint->tls.key && endpoint->tls.cert &&
+        strcmp(endpoint->tls.key, endpoint->tls.cert) != 0)
         return mg_fail(call, CO_NO_EFFECT, CO_E_CONFIG, "Put both into one PEM file and name it as `cert`.",
                        "MongoDB's client library takes certificate and key from one file only");
-    enum co_result result = open_client(call, endpoint->user, call->host->secret(call->ctx, call->side, CO_SECRET_PASSWORD), ret, &code);
+    enum co_result result =
+        open_client(call, endpoint->user, call->host->secret(call->ctx, call->side, CO_SECRET_PASSWORD), ret, &code);
     if (result == CO_DONE || !endpoint->user || code != MG_AUTHENTICATION_FAILED)
         return result;
     /* A member that has joined no replica set yet has no accounts: they come with the data. */

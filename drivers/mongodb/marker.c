@@ -44,16 +44,17 @@ enum co_result mg_marker_get(struct co_call *call, struct co_text *ret_token, st
 
 static enum co_result conflict(struct co_call *call, const char *what)
 {
-    return mg_fail(call, CO_NO_EFFECT, CO_E_CONFLICT, "See `changeover status` for whose run it is.", "the server's marker %s", what);
+    return mg_fail(call, CO_NO_EFFECT, CO_E_CONFLICT, "See `changeover status` for whose run it is.", "the server's marker %s",
+                   what);
 }
 
 static enum co_result put_first(struct co_call *call, const char *token, const char *info)
 {
     MG_REPLY(reply);
     int code = 0;
-    bson_t *command = BCON_NEW("insert", BCON_UTF8(MG_MARKER_COLLECTION), "documents", "[", "{", "_id", BCON_UTF8("marker"), "token",
-                               BCON_UTF8(token), "info", BCON_UTF8(info ? info : ""), "}", "]", "writeConcern", "{", "w",
-                               BCON_INT32(1), "j", BCON_BOOL(true), "}");
+    bson_t *command = BCON_NEW("insert", BCON_UTF8(MG_MARKER_COLLECTION), "documents", "[", "{", "_id", BCON_UTF8("marker"),
+                               "token", BCON_UTF8(token), "info", BCON_UTF8(info ? info : ""), "}", "]", "writeConcern", "{",
+                               "w", BCON_INT32(1), "j", BCON_BOOL(true), "}");
     enum co_result result = mg_command(call, call->conn, MG_MARKER_DB, command, true, &reply, &code);
     bson_destroy(command);
     return code == MG_DUPLICATE_KEY ? conflict(call, "is already there") : result;
@@ -91,7 +92,8 @@ static enum co_result swap(struct co_call *call, const char *expected, const cha
 enum co_result mg_marker_set(struct co_call *call, const char *expected, const char *token, const char *info)
 {
     if (call->conn->anonymous)
-        return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "Run `changeover setup`.", "the server is in no replica set: it can't hold a marker");
+        return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "Run `changeover setup`.",
+                       "the server is in no replica set: it can't hold a marker");
     if (expected)
         return swap(call, expected, token, info);
     return token ? put_first(call, token, info) : CO_DONE;
@@ -110,7 +112,8 @@ enum co_result mg_guard(struct co_call *call, struct co_conn *conn)
     const char *held = mg_str(&reply, "cursor.firstBatch.0.token");
     if (strcmp(held, call->run->token) == 0)
         return CO_DONE;
-    return conflict(call, *held ? "names another run or epoch: the run was taken over" : "is gone: the run was ended from elsewhere");
+    return conflict(call,
+                    *held ? "names another run or epoch: the run was taken over" : "is gone: the run was ended from elsewhere");
 }
 
 /* ---------------------------------------------------------------- sessions */

@@ -39,7 +39,7 @@ enum mg_code {
 struct co_conn {
     mongoc_client_t *client;
     bool broken;
-    bool anonymous;      /* a member that isn't initialised has no accounts yet: only `hello` is answered */
+    bool anonymous;              /* a member that isn't initialised has no accounts yet: only `hello` is answered */
     bool timed_out, interrupted; /* why the last wait ended */
     int interrupt_fd;
     int64_t deadline_ns; /* of the call under way */
@@ -75,7 +75,7 @@ void mg_add_max_time(struct co_call *call, bson_t *command);
 /* Values by path ("optimes.appliedOpTime.t"); whatever numeric type the server chose. */
 int64_t mg_int(const bson_t *doc, const char *path, int64_t otherwise);
 bool mg_flag(const bson_t *doc, const char *path);
-const char *mg_str(const bson_t *doc, const char *path); /* "" when absent; points into doc */
+const char *mg_str(const bson_t *doc, const char *path);       /* "" when absent; points into doc */
 bool mg_sub(const bson_t *doc, const char *path, bson_t *ret); /* a document or array, not copied */
 char *mg_dup(const char *text);
 
@@ -87,27 +87,29 @@ struct mg_optime {
 };
 
 struct mg_state {
-    bool primary;        /* and accepts writes, drained */
+    bool primary; /* and accepts writes, drained */
     bool secondary;
-    int my_state;        /* replSetGetStatus.myState; -1 unknown */
-    bool member;         /* has a replica set config */
+    int my_state; /* replSetGetStatus.myState; -1 unknown */
+    bool member;  /* has a replica set config */
     bool sharded, standalone;
     char *set, *me, *set_id, *incarnation, *version;
     int major, minor;
     struct mg_optime applied;
-    bool blocked;        /* setUserWriteBlockMode is in force, durable and replicated */
-    bool auth;           /* access control is on */
+    bool blocked;          /* setUserWriteBlockMode is in force, durable and replicated */
+    bool auth;             /* access control is on */
     bson_t status, config; /* replSetGetStatus; the config document itself */
 };
 void mg_state_done(struct mg_state *state);
-#define MG_STATE(name) __attribute__((cleanup(mg_state_done))) struct mg_state name = {.my_state = -1, .status = BSON_INITIALIZER, .config = BSON_INITIALIZER}
+#define MG_STATE(name)                                                                                                         \
+    __attribute__((cleanup(mg_state_done))) struct mg_state name = {                                                           \
+        .my_state = -1, .status = BSON_INITIALIZER, .config = BSON_INITIALIZER}
 enum mg_depth { MG_LOOK_HELLO, MG_LOOK_ROLE, MG_LOOK_ALL };
 enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth depth, struct mg_state *ret);
 bool mg_can_vote(const struct mg_state *state);
 enum co_result mg_blocked(struct co_call *call, struct co_conn *conn, bool *ret);
 
 struct mg_member {
-    int index;           /* -1: not in the config */
+    int index; /* -1: not in the config */
     int64_t id, votes;
     double priority;
 };
@@ -120,7 +122,8 @@ int64_t mg_voters(const bson_t *config, const char *without);
 void mg_config_with(const bson_t *config, const char *name, int64_t votes, double priority, bson_t *ret);
 /* Reads the config again, changes it if needed and sends it, to a primary (force: to anybody). The version makes it a
  * compare-and-set: whoever changed the config in between makes this one fail. */
-enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const char *name, int64_t votes, double priority, bool force);
+enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const char *name, int64_t votes, double priority,
+                           bool force);
 
 enum co_side mg_other_side(enum co_side side);
 enum co_result mg_identify(struct co_call *call, struct co_identity *ret);

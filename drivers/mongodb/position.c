@@ -43,7 +43,8 @@ bool mg_position_parse(const char *text, char ret_set[64], struct mg_optime *ret
     if (bytes == 0 || bytes >= 64 || text[bytes] != '/')
         return false;
     const char *at = text + bytes + 1;
-    if (!number(&at, '/', INT64_MAX, &term) || !number(&at, '.', UINT32_MAX, &seconds) || !number(&at, '\0', UINT32_MAX, &increment))
+    if (!number(&at, '/', INT64_MAX, &term) || !number(&at, '.', UINT32_MAX, &seconds) ||
+        !number(&at, '\0', UINT32_MAX, &increment))
         return false;
     snprintf(ret_set, 64, "%.*s", (int)bytes, text);
     *ret = (struct mg_optime){.term = term, .seconds = (uint32_t)seconds, .increment = (uint32_t)increment};
@@ -58,7 +59,8 @@ enum co_order mg_compare(const char *have, const char *want)
         return CO_ORDER_UNKNOWN;
     if (strcmp(have_set, want_set) != 0)
         return CO_ORDER_DIVERGED;
-    int time = a.seconds != b.seconds ? (a.seconds > b.seconds ? 1 : -1) : (a.increment > b.increment) - (a.increment < b.increment);
+    int time =
+        a.seconds != b.seconds ? (a.seconds > b.seconds ? 1 : -1) : (a.increment > b.increment) - (a.increment < b.increment);
     if (a.term == b.term)
         return time > 0 ? CO_ORDER_AHEAD : time < 0 ? CO_ORDER_BEHIND : CO_ORDER_EQUAL;
     /* Terms grow along one history, and so do times. */
@@ -81,7 +83,8 @@ static enum co_result give(struct co_call *call, const struct mg_state *state, s
     if (!text)
         return mg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "no memory");
     if (state->applied.seconds == 0 || !state->set_id || !*state->set_id)
-        return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "See `changeover status`.", "the server names no position: it is in no replica set, or has no data yet");
+        return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "See `changeover status`.",
+                       "the server names no position: it is in no replica set, or has no data yet");
     call->host->text_set(call->ctx, ret, text, strlen(text));
     return CO_DONE;
 }
@@ -92,7 +95,8 @@ enum co_result mg_position(struct co_call *call, struct co_text *ret)
     enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
-    if (!state.primary)
+    /* The undo of a promotion asks how far the source is while the target still is the primary. */
+    if (!state.primary && !(call->run && call->role == CO_SOURCE && state.secondary))
         return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "See `changeover status` for who is the primary.",
                        "the server isn't the primary: it has no position of its own");
     return give(call, &state, ret);
@@ -114,8 +118,8 @@ static enum co_result link_is(struct co_call *call, struct co_link *ret, enum co
 
 static const char *state_name(int state)
 {
-    static const char *const names[] = {"STARTUP", "PRIMARY", "SECONDARY", "RECOVERING", "", "STARTUP2 (initial sync)", "UNKNOWN",
-                                        "ARBITER", "DOWN", "ROLLBACK", "REMOVED"};
+    static const char *const names[] = {"STARTUP", "PRIMARY", "SECONDARY", "RECOVERING", "",       "STARTUP2 (initial sync)",
+                                        "UNKNOWN", "ARBITER", "DOWN",      "ROLLBACK",   "REMOVED"};
     return state >= 0 && state < (int)(sizeof names / sizeof names[0]) ? names[state] : "unknown";
 }
 

@@ -89,9 +89,9 @@ static enum co_result written_since(struct co_call *call, const struct mg_optime
 {
     MG_REPLY(reply);
     bson_t *command = BCON_NEW("find", BCON_UTF8("oplog.rs"), "filter", "{", "ts", "{", "$gt",
-                               BCON_TIMESTAMP((int32_t)position->seconds, (int32_t)position->increment), "}", "op", "{", "$ne", BCON_UTF8("n"), "}",
-                               "ns", "{", "$not", BCON_REGEX("^config\\.", ""), "}", "}", "limit", BCON_INT32(1), "singleBatch",
-                               BCON_BOOL(true));
+                               BCON_TIMESTAMP((int32_t)position->seconds, (int32_t)position->increment), "}", "op", "{", "$ne",
+                               BCON_UTF8("n"), "}", "ns", "{", "$not", BCON_REGEX("^config\\.", ""), "}", "}", "limit",
+                               BCON_INT32(1), "singleBatch", BCON_BOOL(true));
     bson_t found;
     ret_what[0] = '\0';
     enum co_result result = mg_command(call, call->conn, "local", command, false, &reply, NULL);
@@ -152,13 +152,14 @@ enum co_result mg_probe_write(struct co_call *call)
     struct co_conn *conn = NULL;
     const char *user = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
     const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, call->side);
-    enum co_result result = mg_open_as(call, user ? user : endpoint->user,
-                                       call->host->secret(call->ctx, call->side, user ? CO_SECRET_PROBE : CO_SECRET_PASSWORD), &conn);
+    enum co_result result =
+        mg_open_as(call, user ? user : endpoint->user,
+                   call->host->secret(call->ctx, call->side, user ? CO_SECRET_PROBE : CO_SECRET_PASSWORD), &conn);
     if (result != CO_DONE)
         return result;
     /* No write concern: the server's default, which is what a client waits for that sets none. */
-    bson_t *command = BCON_NEW("update", BCON_UTF8("probe"), "updates", "[", "{", "q", "{", "_id", BCON_UTF8("probe"), "}", "u", "{",
-                               "_id", BCON_UTF8("probe"), "run", BCON_UTF8(call->run ? call->run->id : ""), "}", "upsert",
+    bson_t *command = BCON_NEW("update", BCON_UTF8("probe"), "updates", "[", "{", "q", "{", "_id", BCON_UTF8("probe"), "}", "u",
+                               "{", "_id", BCON_UTF8("probe"), "run", BCON_UTF8(call->run ? call->run->id : ""), "}", "upsert",
                                BCON_BOOL(true), "}", "]");
     result = mg_command(call, conn, MG_PROBE_DB, command, true, &reply, NULL);
     bson_destroy(command);
@@ -175,8 +176,10 @@ enum co_result mg_grants(struct co_call *call, struct co_text *ret)
         call->ctx, ret,
         "// on the primary, in mongosh; users are replicated\n"
         "db.getSiblingDB('admin').createRole({role: 'changeover', privileges: [\n"
-        "  {resource: {cluster: true}, actions: ['replSetGetStatus', 'replSetGetConfig', 'replSetConfigure', 'replSetStateChange',\n"
-        "    'setUserWriteBlockMode', 'inprog', 'killop', 'serverStatus', 'listDatabases', 'getCmdLineOpts', 'getDefaultRWConcern']},\n"
+        "  {resource: {cluster: true}, actions: ['replSetGetStatus', 'replSetGetConfig', 'replSetConfigure', "
+        "'replSetStateChange',\n"
+        "    'setUserWriteBlockMode', 'inprog', 'killop', 'serverStatus', 'listDatabases', 'getCmdLineOpts', "
+        "'getDefaultRWConcern']},\n"
         "  {resource: {db: 'local', collection: 'changeover'}, actions: ['find', 'insert', 'update', 'remove']},\n"
         "  {resource: {db: 'local', collection: 'oplog.rs'}, actions: ['find', 'collStats']},\n"
         "  {resource: {db: 'local', collection: 'startup_log'}, actions: ['find']},\n"
@@ -184,9 +187,10 @@ enum co_result mg_grants(struct co_call *call, struct co_text *ret)
         "db.getSiblingDB('admin').createUser({user: '%s', pwd: passwordPrompt(), roles: ['changeover']})\n",
         user);
     if (probe)
-        call->host->text_add(call->ctx, ret,
-                             "db.getSiblingDB('admin').createUser({user: '%s', pwd: passwordPrompt(), roles: [{role: 'readWrite', db: "
-                             "'" MG_PROBE_DB "'}]})\n",
-                             probe);
+        call->host->text_add(
+            call->ctx, ret,
+            "db.getSiblingDB('admin').createUser({user: '%s', pwd: passwordPrompt(), roles: [{role: 'readWrite', db: "
+            "'" MG_PROBE_DB "'}]})\n",
+            probe);
     return CO_DONE;
 }

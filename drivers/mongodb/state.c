@@ -156,7 +156,8 @@ enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth
 {
     bson_iter_t at, found;
     char oid[25] = "";
-    enum co_result result = conn ? hello(call, conn, ret) : mg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "there is no connection");
+    enum co_result result =
+        conn ? hello(call, conn, ret) : mg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "there is no connection");
     if (result != CO_DONE || depth == MG_LOOK_HELLO)
         return result;
     if (conn->anonymous) /* buildInfo needs no account (before 8.1) */
@@ -254,7 +255,8 @@ static void append_priority(bson_t *member, double priority)
 }
 
 /* One member, changed where it is the named one. False: it is to be left out. */
-static bool copy_member(bson_iter_t *from, const char *name, int64_t votes, double priority, bson_t *ret, int64_t *max_id, bool *seen)
+static bool copy_member(bson_iter_t *from, const char *name, int64_t votes, double priority, bson_t *ret, int64_t *max_id,
+                        bool *seen)
 {
     bson_t member;
     const uint8_t *data;
@@ -321,7 +323,8 @@ static bool as_wanted(const bson_t *config_doc, const char *name, int64_t votes,
     return member.index >= 0 && member.votes == votes && difference < 0.0005 && difference > -0.0005;
 }
 
-enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const char *name, int64_t votes, double priority, bool force)
+enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const char *name, int64_t votes, double priority,
+                           bool force)
 {
     MG_DOC(now);
     MG_DOC(wanted);

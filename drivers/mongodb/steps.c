@@ -74,8 +74,8 @@ static enum co_result step_down(struct co_call *call, struct co_conn *conn, int 
     int64_t left_s = (call->deadline_ns - mg_now_ns()) / 1000000000 - 1;
     int32_t catch_up_s = left_s < 1 ? 1 : left_s > 10 ? 10 : (int32_t)left_s;
     return simple(call, conn,
-                  BCON_NEW("replSetStepDown", BCON_INT32(STEP_DOWN_S), "secondaryCatchUpPeriodSecs", BCON_INT32(catch_up_s), "force",
-                           BCON_BOOL(false)),
+                  BCON_NEW("replSetStepDown", BCON_INT32(STEP_DOWN_S), "secondaryCatchUpPeriodSecs", BCON_INT32(catch_up_s),
+                           "force", BCON_BOOL(false)),
                   ret_code);
 }
 
@@ -86,7 +86,8 @@ static enum co_result block(struct co_call *call, struct co_conn *conn, bool on)
     mg_add_max_time(call, command);
     enum co_result result = simple(call, conn, command, &code);
     /* Out of time while it waited for the majority: the document may be there. */
-    return result == CO_NO_EFFECT && (code == MG_MAX_TIME_EXPIRED || code == MG_WRITE_CONCERN_FAILED) ? CO_EFFECT_UNKNOWN : result;
+    return result == CO_NO_EFFECT && (code == MG_MAX_TIME_EXPIRED || code == MG_WRITE_CONCERN_FAILED) ? CO_EFFECT_UNKNOWN
+                                                                                                      : result;
 }
 
 static bool reachable(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
@@ -472,7 +473,9 @@ static enum co_result hold_revert(struct co_call *call)
     if (reachable(call, call->other, &other) && other.primary)
         return mg_reconfig(call, call->other, name, v, p, false);
     result = mg_look(call, call->conn, MG_LOOK_ROLE, &mine);
-    return result == CO_DONE && mine.primary ? mg_reconfig(call, call->conn, name, v, p, false) : result == CO_DONE ? CO_AGAIN : result;
+    return result == CO_DONE && mine.primary ? mg_reconfig(call, call->conn, name, v, p, false)
+           : result == CO_DONE               ? CO_AGAIN
+                                             : result;
 }
 
 /* ---------------------------------------------------------------- opening */
@@ -560,32 +563,33 @@ static enum co_result remove_probe(struct co_call *call, enum co_presence *ret)
 
 /* ---------------------------------------------------------------- the table */
 
-#define STEP(step_name, step_title, step_phase, step_role, step_flags, step_wanted, functions, step_apply, step_revert)         \
-    {                                                                                                                           \
-        .size = sizeof(struct co_step), .name = (step_name), .title = (step_title), .phase = (step_phase), .role = (step_role), \
-        .flags = (step_flags), .wanted = (step_wanted), .describe = functions##_describe, .probe = functions##_probe,           \
-        .apply = (step_apply), .revert = (step_revert)                                                                          \
+#define STEP(step_name, step_title, step_phase, step_role, step_flags, step_wanted, functions, step_apply, step_revert)        \
+    {                                                                                                                          \
+        .size = sizeof(struct co_step), .name = (step_name), .title = (step_title), .phase = (step_phase),                     \
+        .role = (step_role), .flags = (step_flags), .wanted = (step_wanted), .describe = functions##_describe,                 \
+        .probe = functions##_probe, .apply = (step_apply), .revert = (step_revert)                                             \
     }
 
 const struct co_step mg_steps[] = {
-    STEP("setup.add_member", "add the target to the replica set, without a vote", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS, NULL,
-         member, member_apply, member_remove),
-    STEP("setup.sync", "copy the data to the target (initial sync)", CO_PHASE_SETUP, CO_TARGET, CO_STEP_SLOW | CO_STEP_KEEPS, NULL,
-         sync, sync_apply, nothing),
-    STEP("warm_up.vote", "let the target vote and be elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_BOTH, NULL, vote, vote_apply,
-         vote_revert),
+    STEP("setup.add_member", "add the target to the replica set, without a vote", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS,
+         NULL, member, member_apply, member_remove),
+    STEP("setup.sync", "copy the data to the target (initial sync)", CO_PHASE_SETUP, CO_TARGET, CO_STEP_SLOW | CO_STEP_KEEPS,
+         NULL, sync, sync_apply, nothing),
+    STEP("warm_up.vote", "let the target vote and be elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_BOTH, NULL, vote,
+         vote_apply, vote_revert),
     STEP("fence.block_writes", "block user writes in the replica set", CO_PHASE_FENCE, CO_SOURCE, CO_STEP_BOTH, votes, fence,
          fence_apply, fence_revert),
-    STEP("promote.elect", "elect the target", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH, NULL, elect, elect_apply, elect_revert),
-    STEP("promote.hold_source", "keep the source from being elected again", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH, votes, hold,
-         hold_apply, hold_revert),
-    STEP("open.hold_source", "keep the source from being elected again", CO_PHASE_OPEN, CO_TARGET, CO_STEP_NO_WAY_BACK, cant_vote,
-         hold, hold_apply, NULL),
-    STEP("open.allow_writes", "allow user writes in the replica set", CO_PHASE_OPEN, CO_TARGET, CO_STEP_NO_WAY_BACK, votes, open,
-         open_apply, NULL),
+    STEP("promote.elect", "elect the target", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH, NULL, elect, elect_apply,
+         elect_revert),
+    STEP("promote.hold_source", "keep the source from being elected again", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH, votes,
+         hold, hold_apply, hold_revert),
+    STEP("open.hold_source", "keep the source from being elected again", CO_PHASE_OPEN, CO_TARGET, CO_STEP_NO_WAY_BACK,
+         cant_vote, hold, hold_apply, NULL),
+    STEP("open.allow_writes", "allow user writes in the replica set", CO_PHASE_OPEN, CO_TARGET, CO_STEP_NO_WAY_BACK, votes,
+         open, open_apply, NULL),
     STEP("reverse.release_vote", "take the old primary's vote", CO_PHASE_REVERSE, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL, release,
          release_apply, NULL),
-    STEP("detach.remove_member", "remove the other side from the replica set", CO_PHASE_DETACH, CO_SOURCE, CO_STEP_NO_WAY_BACK, NULL,
-         remove, member_remove, NULL),
+    STEP("detach.remove_member", "remove the other side from the replica set", CO_PHASE_DETACH, CO_SOURCE, CO_STEP_NO_WAY_BACK,
+         NULL, remove, member_remove, NULL),
 };
 const size_t mg_step_count = sizeof mg_steps / sizeof mg_steps[0];
