@@ -177,6 +177,9 @@ class Redis:
         while self.b.info("replication")["master_link_status"] != "up":
             pass
         self.b.execute_command("CONFIG", "REWRITE")
+        self.a.set("settled", "x")  # a new replica gets the stream only after its first acknowledgement, a second later
+        while not self.b.exists("settled"):
+            pass
 
     def switch(self):
         watch = Stopwatch()
