@@ -18,6 +18,7 @@ PHASES = ("lock", "check", "gate", "warm_up", "fence", "drain", "capture", "catc
           "commit", "open", "switch", "confirm", "reverse")
 SERVER_ACTIONS = ("crash_source", "crash_target", "freeze_source", "freeze_target", "crash_both")
 NETWORK_ACTIONS = ("cut_tool_source", "cut_tool_target", "cut_link", "cut_tool_both")
+LEGS = ("fake", "redis", "valkey")  # engines whose sandbox has relays to cut
 JOURNAL_ACTIONS = ("second_operator",)
 
 
@@ -64,7 +65,7 @@ class World:
     def get(self):
         if self.scene is None:
             self.box = self.make_box()
-            self.scene = Scenario(self.box, self.engine, **({"legs": True} if self.engine.startswith("fake") else {}))
+            self.scene = Scenario(self.box, self.engine, **({"legs": True} if self.engine.startswith(LEGS) else {}))
             self.scene.tool.cutover.update(max_write_pause="3s", undo_budget="3s")
             self.scene.tool.write_config()
             self.scene.set_up()

@@ -95,7 +95,16 @@ class Redis(Server):
         return None
 
     @staticmethod
-    def prepare_pair(pair, **options):
+    def prepare_pair(pair, legs=False, **options):
+        if legs:
+            from .proxy import Proxy
+
+            ports = {"tool_a": pair.a, "tool_b": pair.b, "a_b": pair.b, "b_a": pair.a}
+            made = {name: Proxy(pair.a.box.free_port(), server.port) for name, server in ports.items()}
+            pair.a.box.proxies.extend(made.values())
+            pair.legs = made
+            pair.a.reached, pair.a.peer = made["tool_a"].port, made["b_a"].port
+            pair.b.reached, pair.b.peer = made["tool_b"].port, made["a_b"].port
         for user, password in PASSWORDS.items():
             secret = pair.a.box.folder / f"redis-{user}.password"
             secret.write_text(password + "\n")
@@ -112,6 +121,7 @@ class Redis(Server):
     def __init__(self, box, name):
         super().__init__(box, name)
         self.child = None
+        self.reached, self.peer = self.port, None  # by the tool, by the other server
         (self.folder / "redis.conf").write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nappendonly yes\nsave \"\"\nrepl-diskless-sync-delay 0\n"
             f"requirepass {PASSWORDS['default']}\nmasterauth {PASSWORDS['default']}\nlogfile {self.folder}/server.log\n"
@@ -148,10 +158,13 @@ class Redis(Server):
                 self.kill()
 
     def url(self):
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.reached}"
 
     def side_config(self):
-        return {"url": self.url(), "password_file": str(self.box.folder / "redis-default.password")}
+        config = {"url": self.url(), "password_file": str(self.box.folder / "redis-default.password")}
+        if self.peer:
+            config["peer"] = {"address": f"127.0.0.1:{self.peer}"}
+        return config
 
     def connect(self, user="default", timeout_s=5.0):
         from redis.backoff import NoBackoff
