@@ -216,6 +216,17 @@ struct co_lane *co_deciding_lane(struct co_runner *run)
     return NULL;
 }
 
+/* The run's newest token on every server: what follows the commit is checked against it. A source that can't be reached
+ * now is followed up. */
+static int mark_again(struct co_lane *lane)
+{
+    struct co_error ignored = {0};
+    int64_t deadline_ns = co_now_ns() + CO_CONNECT_NS;
+    if (!lane->run->source_lost && co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_LEFT, NULL, deadline_ns, &ignored))
+        co_journal_event(lane->run->journal, lane->run->row.id, co_pair_name(lane->pair), "marker", ignored.message, NULL);
+    return co_marker_take(lane, CO_TARGET, CO_ABSENT_IS_CONFLICT, NULL, deadline_ns, &lane->error);
+}
+
 /* The pair that can't be promoted closed: its promotion is the decision, and it opens. */
 static int decide_by_server(struct co_runner *run, struct co_lane *lane, struct co_error *err)
 {
@@ -232,7 +243,10 @@ static int decide_by_server(struct co_runner *run, struct co_lane *lane, struct 
     struct co_error ignored = {0};
     if (co_become_undoer(run, &ignored)) /* the guardian has the run: it asks */
         return err->code;
-    return co_ask_decider(run, lane, co_deadline_in_ms(run->session->config->cutover.undo_budget_ms));
+    failed = co_ask_decider(run, lane, co_deadline_in_ms(run->session->config->cutover.undo_budget_ms));
+    if (!failed)
+        co_lanes_each(run, mark_again); /* what fails here is noted, and met again when the lane is opened */
+    return failed;
 }
 
 static bool is_planned(struct co_lane *lane, size_t index)

@@ -10,6 +10,7 @@
 #define LINK_NS (120 * CO_NS_PER_S)
 #define LOOK_NS (200 * CO_NS_PER_MS)
 #define AGAIN_NS (50 * CO_NS_PER_MS)
+#define UNKNOWN_MAX 3 /* replies that are lost in a row, before it is said */
 
 struct job {
     struct co_lane *lane;
@@ -49,6 +50,7 @@ static int do_step(struct job *job, const struct co_step *step)
     struct co_endpoint *ep = lane->main[step->role], *other = lane->main[!step->role];
     struct co_sink sink = {.progress = pass_progress, .arg = lane};
     int64_t row = -1;
+    int unknown = 0;
     co_endpoint_sink(ep, &sink);
     for (;;) {
         enum co_presence there = CO_ABSENT;
@@ -75,7 +77,7 @@ static int do_step(struct job *job, const struct co_step *step)
             if (got == CO_AGAIN)
                 co_wait_until(co_now_ns() + AGAIN_NS, run->session->wake_fd);
         } while (got == CO_AGAIN);
-        if (got == CO_EFFECT_UNKNOWN)
+        if (got == CO_EFFECT_UNKNOWN && ++unknown < UNKNOWN_MAX)
             continue; /* look */
         if (got != CO_DONE) {
             co_lane_fail(lane, got);
