@@ -114,8 +114,8 @@ static enum co_result read_clock(struct co_call *call, struct co_conn *conn, str
 
 enum co_result rd_facts_read(struct co_call *call, struct co_conn *conn, enum co_side side, struct rd_facts *ret)
 {
-    static const char *const sections[] = {"server", "clients", "memory", "persistence", "stats", "replication", "keyspace",
-                                           "commandstats", "cluster"};
+    static const char *const sections[] = {"server",      "clients",  "memory",       "persistence", "stats",
+                                           "replication", "keyspace", "commandstats", "cluster"};
     const size_t count = sizeof(sections) / sizeof(*sections);
     size_t bytes = 1, used = 0;
     enum co_result result;

@@ -26,16 +26,17 @@ static void check_versions(struct co_call *call, enum co_check_stage stage, cons
         rd_find(call, CO_ERROR, NULL, "same_server", "Correct the urls.", "a and b lead to the same server process");
     if (!rd_version_can_load(from, to))
         rd_find(call, severity, NULL, "rdb_version", "Use a target of the same kind and the same or a later version.",
-                "%s %d.%d writes data files of version %d, which %s %d.%d can't load", product(a), from->major, from->minor, from->rdb,
-                product(b), to->major, to->minor);
+                "%s %d.%d writes data files of version %d, which %s %d.%d can't load", product(a), from->major, from->minor,
+                from->rdb, product(b), to->major, to->minor);
     else if (to->compatible < from->compatible)
         rd_find(call, severity, NULL, "version_older", "Use a target of the same or a later version.",
-                "%s %d.%d is older than the source's %s %d.%d: it may not know commands that are replicated to it", product(b), to->major,
-                to->minor, product(a), from->major, from->minor);
+                "%s %d.%d is older than the source's %s %d.%d: it may not know commands that are replicated to it", product(b),
+                to->major, to->minor, product(a), from->major, from->minor);
     else if (!rd_version_can_load(to, from) || to->compatible > from->compatible)
         rd_find(call, CO_WARNING, NULL, "way_back_version",
                 "Plan to go back soon, if at all; after that the old primary may need a copy that it can't load.",
-                "the way back leads from %s %d.%d to the older %s %d.%d: it works while a partial resync does and no newer command is used",
+                "the way back leads from %s %d.%d to the older %s %d.%d: it works while a partial resync does and no newer "
+                "command is used",
                 product(b), to->major, to->minor, product(a), from->major, from->minor);
 }
 
@@ -52,8 +53,8 @@ static void check_clocks(struct co_call *call, const struct rd_facts *a, const s
         apart = -apart;
     if (apart > SKEW_US + slack)
         rd_find(call, CO_ERROR, NULL, "clock_skew", "Synchronise both clocks (chrony, systemd-timesyncd).",
-                "the clocks are %lld.%03lld s apart: keys expire by the clock of the server they are on", (long long)(apart / 1000000),
-                (long long)(apart / 1000 % 1000));
+                "the clocks are %lld.%03lld s apart: keys expire by the clock of the server they are on",
+                (long long)(apart / 1000000), (long long)(apart / 1000 % 1000));
 }
 
 /* ---------------------------------------------------------------- what replication doesn't carry */
@@ -132,17 +133,30 @@ static void check_scripts(struct co_call *call, const struct rd_facts *a)
     int64_t scripts = rd_info_int(a->info, "number_of_cached_scripts", 0);
 
     if (scripts > 0)
-        rd_find(call, CO_INFO, a, "scripts_not_copied", "Clients must answer NOSCRIPT with EVAL or SCRIPT LOAD, as their libraries do.",
+        rd_find(call, CO_INFO, a, "scripts_not_copied",
+                "Clients must answer NOSCRIPT with EVAL or SCRIPT LOAD, as their libraries do.",
                 "%lld cached scripts don't replicate: EVALSHA gets NOSCRIPT on the target at first (functions do replicate)",
                 (long long)scripts);
 }
 
 static void check_settings(struct co_call *call, const struct rd_facts *a, const struct rd_facts *b)
 {
-    static const char *const names[] = {"notify-keyspace-events", "maxmemory-policy", "appendonly", "appendfsync", "save",
-                                        "lazyfree-lazy-user-del", "activedefrag", "timeout", "maxclients", "hz",
-                                        "client-output-buffer-limit", "proto-max-bulk-len", "acl-pubsub-default",
-                                        "enable-debug-command", "tracking-table-max-keys", "busy-reply-threshold"};
+    static const char *const names[] = {"notify-keyspace-events",
+                                        "maxmemory-policy",
+                                        "appendonly",
+                                        "appendfsync",
+                                        "save",
+                                        "lazyfree-lazy-user-del",
+                                        "activedefrag",
+                                        "timeout",
+                                        "maxclients",
+                                        "hz",
+                                        "client-output-buffer-limit",
+                                        "proto-max-bulk-len",
+                                        "acl-pubsub-default",
+                                        "enable-debug-command",
+                                        "tracking-table-max-keys",
+                                        "busy-reply-threshold"};
     int64_t ours = rd_facts_config_int(a, "databases", 16), theirs = rd_facts_config_int(b, "databases", 16);
     int64_t limit = rd_facts_config_int(b, "maxmemory", 0), used = rd_info_int(a->info, "used_memory", 0);
 
@@ -150,11 +164,13 @@ static void check_settings(struct co_call *call, const struct rd_facts *a, const
         return;
     if (theirs < ours)
         rd_find(call, CO_ERROR, b, "databases_fewer", "Set databases to the source's number in its config file and restart it.",
-                "it has %lld databases, the source %lld: keys of the others would land in database 0, or the copy would end the server",
+                "it has %lld databases, the source %lld: keys of the others would land in database 0, or the copy would end "
+                "the server",
                 (long long)theirs, (long long)ours);
     if (limit > 0 && limit < used + used / 10)
         rd_find(call, CO_ERROR, b, "maxmemory_too_small", "Raise maxmemory on it.",
-                "its maxmemory (%lld MiB) is below what the source uses (%lld MiB) and some room: a replica ignores it, a primary evicts",
+                "its maxmemory (%lld MiB) is below what the source uses (%lld MiB) and some room: a replica ignores it, a "
+                "primary evicts",
                 (long long)(limit >> 20), (long long)(used >> 20));
     else if (limit > 0 && limit != rd_facts_config_int(a, "maxmemory", 0))
         rd_find(call, CO_INFO, b, "maxmemory_differs", "", "its maxmemory differs from the source's");
@@ -162,7 +178,8 @@ static void check_settings(struct co_call *call, const struct rd_facts *a, const
         const char *here = rd_facts_config(a, names[at]), *there = rd_facts_config(b, names[at]);
 
         if (strcmp(here, there) != 0)
-            rd_find(call, CO_WARNING, b, "setting_differs", "Set it as on the source (CONFIG SET, CONFIG REWRITE), unless it is meant.",
+            rd_find(call, CO_WARNING, b, "setting_differs",
+                    "Set it as on the source (CONFIG SET, CONFIG REWRITE), unless it is meant.",
                     "%s is \"%s\", on the source \"%s\"; settings don't replicate", names[at], there, here);
     }
 }
@@ -190,21 +207,27 @@ static void check_buffers(struct co_call *call, enum co_check_stage stage, const
     int64_t rate = 0, backlog = rd_facts_config_int(a, "repl-backlog-size", 0), buffer = replica_buffer(a);
 
     /* what the source writes, in kB/s over the last moments: to its replicas where it has one, else all that comes in */
-    if (rd_info_get(a->info, a->state.replicas > 0 ? "instantaneous_output_repl_kbps" : "instantaneous_input_kbps", &value, &bytes))
+    if (rd_info_get(a->info, a->state.replicas > 0 ? "instantaneous_output_repl_kbps" : "instantaneous_input_kbps", &value,
+                    &bytes))
         (void)rd_parse_int(value, strcspn(value, ".\r\n"), &rate);
     rate *= 1024;
     if (rate > 0 && backlog > 0 && backlog < rate * OUTAGE_S)
-        rd_find(call, CO_WARNING, a, "backlog_small", "CONFIG SET repl-backlog-size to what is written in some minutes, and CONFIG REWRITE.",
-                "repl-backlog-size is %lld KiB and about %lld KiB are written a second: a replica that is cut off for %lld s needs a full copy",
+        rd_find(call, CO_WARNING, a, "backlog_small",
+                "CONFIG SET repl-backlog-size to what is written in some minutes, and CONFIG REWRITE.",
+                "repl-backlog-size is %lld KiB and about %lld KiB are written a second: a replica that is cut off for %lld s "
+                "needs a full copy",
                 (long long)(backlog >> 10), (long long)(rate >> 10), (long long)(backlog / rate));
     if (stage == CO_CHECK_SETUP && rate > 0 && buffer > 0 && buffer < rate * OUTAGE_S * 2)
         rd_find(call, CO_WARNING, a, "replica_buffer_small",
-                "CONFIG SET client-output-buffer-limit \"replica <bytes> <bytes> 60\" above what is written while the copy is made and loaded.",
-                "the output buffer for replicas (%lld MiB) fills in %lld s at the present rate: a copy that takes longer starts over",
+                "CONFIG SET client-output-buffer-limit \"replica <bytes> <bytes> 60\" above what is written while the copy is "
+                "made and loaded.",
+                "the output buffer for replicas (%lld MiB) fills in %lld s at the present rate: a copy that takes longer "
+                "starts over",
                 (long long)(buffer >> 20), (long long)(buffer / rate));
     if (stage == CO_CHECK_CUTOVER && rd_facts_config_int(b, "repl-backlog-size", 0) < backlog)
         rd_find(call, CO_WARNING, b, "backlog_smaller", "CONFIG SET repl-backlog-size as on the source, and CONFIG REWRITE.",
-                "its repl-backlog-size is smaller than the source's: after the cutover the old primary may need a full copy sooner");
+                "its repl-backlog-size is smaller than the source's: after the cutover the old primary may need a full copy "
+                "sooner");
 }
 
 static void check_login(struct co_call *call, enum co_check_stage stage, const struct rd_facts *from, const struct rd_facts *to,
@@ -216,13 +239,16 @@ static void check_login(struct co_call *call, enum co_check_stage stage, const s
         return;
     if (*has) {
         if (stage == CO_CHECK_CUTOVER && !*rd_facts_config(from, "masteruser") && *needed && strcmp(has, needed) != 0)
-            rd_find(call, CO_ERROR, from, "masterauth_wrong", "CONFIG SET masterauth to the other side's password, and CONFIG REWRITE.",
-                    "its masterauth isn't the other side's requirepass%s", way_back ? ": it couldn't follow after the cutover" : "");
+            rd_find(call, CO_ERROR, from, "masterauth_wrong",
+                    "CONFIG SET masterauth to the other side's password, and CONFIG REWRITE.",
+                    "its masterauth isn't the other side's requirepass%s",
+                    way_back ? ": it couldn't follow after the cutover" : "");
         return;
     }
     if (*needed && (stage == CO_CHECK_CUTOVER || !rd_replication_login(call, from->side, &user, &password)))
         rd_find(call, CO_ERROR, from, "masterauth_missing",
-                "Configure replication: {user, password_file} and run `changeover setup`, or CONFIG SET masterauth and CONFIG REWRITE.",
+                "Configure replication: {user, password_file} and run `changeover setup`, or CONFIG SET masterauth and CONFIG "
+                "REWRITE.",
                 "the other side asks for a password and this one has no masterauth%s",
                 way_back ? ": it couldn't follow after the cutover" : "");
 }
@@ -235,12 +261,16 @@ static void check_tls(struct co_call *call, const struct rd_facts *from, const s
     int64_t plain_port = rd_facts_config_int(to, "port", 0), tls_port = rd_facts_config_int(to, "tls-port", 0);
 
     if (port == tls_port && port != plain_port && !tls)
-        rd_find(call, CO_ERROR, from, "tls_replication", "CONFIG SET tls-replication yes (with tls-ca-cert-file and, if asked for, a "
+        rd_find(call, CO_ERROR, from, "tls_replication",
+                "CONFIG SET tls-replication yes (with tls-ca-cert-file and, if asked for, a "
                 "certificate) and CONFIG REWRITE, or give the plain port as peer.",
-                "the other side's port %lld speaks TLS, and this one would follow without it (tls-replication is no)", (long long)port);
+                "the other side's port %lld speaks TLS, and this one would follow without it (tls-replication is no)",
+                (long long)port);
     if (port == plain_port && port != tls_port && tls)
-        rd_find(call, CO_ERROR, from, "tls_replication", "Give the other side's tls-port as its peer, or CONFIG SET tls-replication no.",
-                "this one would follow over TLS (tls-replication is yes), and the other side's port %lld doesn't speak it", (long long)port);
+        rd_find(call, CO_ERROR, from, "tls_replication",
+                "Give the other side's tls-port as its peer, or CONFIG SET tls-replication no.",
+                "this one would follow over TLS (tls-replication is yes), and the other side's port %lld doesn't speak it",
+                (long long)port);
 }
 
 static void check_address(struct co_call *call, const struct rd_facts *to)
@@ -263,7 +293,8 @@ static void check_replicas(struct co_call *call, const struct rd_facts *a, const
                 "%lld other replicas follow the source; after the cutover they go on through it", (long long)others);
 }
 
-void rd_check_pair(struct co_call *call, enum co_check_stage stage, const struct rd_facts *source, const struct rd_facts *target)
+void rd_check_pair(struct co_call *call, enum co_check_stage stage, const struct rd_facts *source,
+                   const struct rd_facts *target)
 {
     check_versions(call, stage, source, target);
     check_clocks(call, source, target);

@@ -26,8 +26,10 @@ static void check_version(struct co_call *call, const struct rd_facts *side)
                 "%s %d.%d has no replication history that survives a promotion", product, version->major, version->minor);
     else if (version->compatible < 700 && scripts > 0)
         rd_find(call, CO_ERROR, side, "scripts_pass_fence",
-                "Stop the clients that use EVAL before the cutover, reset the counters (CONFIG RESETSTAT) and consent, or upgrade to 7.0.",
-                "before 7.0 a Lua script writes past min-replicas-to-write, and scripts were run %lld times since the server started",
+                "Stop the clients that use EVAL before the cutover, reset the counters (CONFIG RESETSTAT) and consent, or "
+                "upgrade to 7.0.",
+                "before 7.0 a Lua script writes past min-replicas-to-write, and scripts were run %lld times since the server "
+                "started",
                 (long long)scripts);
     else if (version->compatible < 700)
         rd_find(call, CO_WARNING, side, "scripts_unfenced", "Make sure that no client uses EVAL during the cutover.",
@@ -36,8 +38,9 @@ static void check_version(struct co_call *call, const struct rd_facts *side)
         rd_find(call, CO_WARNING, side, "no_pause", "Expect a full copy when the old primary begins to follow.",
                 "before 6.2 CLIENT PAUSE would hold back the tool too, so expiry goes on under the fence");
     if (version->compatible < 700)
-        rd_find(call, CO_INFO, side, "short_marker", "",
-                "before 7.0 a config line holds less than 1024 bytes: another machine that takes a run over won't have its notes");
+        rd_find(
+            call, CO_INFO, side, "short_marker", "",
+            "before 7.0 a config line holds less than 1024 bytes: another machine that takes a run over won't have its notes");
 }
 
 static bool has_sentinel(const struct rd_facts *side)
@@ -56,7 +59,8 @@ static void check_kind(struct co_call *call, const struct rd_facts *side)
                 "the server is part of a cluster, where REPLICAOF is not allowed and one node is not the whole service");
     if (has_sentinel(side))
         rd_find(call, CO_ERROR, side, "sentinel",
-                "Remove the monitor on every Sentinel (SENTINEL REMOVE <name>) or stop them, until the cutover is confirmed. If they are "
+                "Remove the monitor on every Sentinel (SENTINEL REMOVE <name>) or stop them, until the cutover is confirmed. "
+                "If they are "
                 "stopped already, consent.",
                 "Sentinel watches the server: it would revert the promotion within seconds and rewrite the config file");
     if (side->state.loading)
@@ -92,10 +96,11 @@ static void check_rewrite(struct co_call *call, const struct rd_facts *side)
         return;
     for (size_t at = 0; at + 1 < side->config->elements; at += 2) {
         if (strpbrk(rd_text(side->config->element[at + 1]), "\"\\"))
-            rd_find(call, CO_ERROR, side, "config_rewrite_unsafe", "Change the value so that it holds no quote and no backslash.",
-                    "the value of %s holds a quote or backslash, which CONFIG REWRITE of Valkey 8.1 writes unescaped: the server "
-                    "would not start any more",
-                    rd_text(side->config->element[at]));
+            rd_find(
+                call, CO_ERROR, side, "config_rewrite_unsafe", "Change the value so that it holds no quote and no backslash.",
+                "the value of %s holds a quote or backslash, which CONFIG REWRITE of Valkey 8.1 writes unescaped: the server "
+                "would not start any more",
+                rd_text(side->config->element[at]));
     }
 }
 
@@ -106,13 +111,16 @@ static void check_clients(struct co_call *call, const struct rd_facts *side)
 
     if (timeout > 0 && timeout < IDLE_TIMEOUT_S)
         rd_find(call, CO_ERROR, side, "idle_timeout", "CONFIG SET timeout 0 until the cutover is done.",
-                "the server ends sessions that are idle for %lld s, which would cut the run's waiting connections", (long long)timeout);
+                "the server ends sessions that are idle for %lld s, which would cut the run's waiting connections",
+                (long long)timeout);
     if (most >= 0 && now >= 0 && most - now < SPARE_CLIENTS)
         rd_find(call, CO_ERROR, side, "maxclients_reached", "Raise maxclients (CONFIG SET maxclients) or end clients.",
-                "%lld of maxclients %lld are in use: a run needs about %d sessions", (long long)now, (long long)most, SPARE_CLIENTS);
+                "%lld of maxclients %lld are in use: a run needs about %d sessions", (long long)now, (long long)most,
+                SPARE_CLIENTS);
     else if (most > 0 && now > most / 10 * 8)
-        rd_find(call, CO_WARNING, side, "maxclients_near", "Raise maxclients: clients that reconnect at the switch come in a burst.",
-                "%lld of maxclients %lld are in use", (long long)now, (long long)most);
+        rd_find(call, CO_WARNING, side, "maxclients_near",
+                "Raise maxclients: clients that reconnect at the switch come in a burst.", "%lld of maxclients %lld are in use",
+                (long long)now, (long long)most);
 }
 
 /* ---------------------------------------------------------------- what a restart loses */
@@ -131,7 +139,8 @@ static void check_persistence(struct co_call *call, const struct rd_facts *side,
                 source ? ", and a replica then copies the emptiness" : "");
     else if (!aof)
         rd_find(call, CO_WARNING, side, "rdb_only", "Turn on appendonly until the cutover is confirmed.",
-                "only snapshots (save %s) are written: a crash loses what was written since the last one", rd_facts_config(side, "save"));
+                "only snapshots (save %s) are written: a crash loses what was written since the last one",
+                rd_facts_config(side, "save"));
     else if (strcmp(fsync, "always") != 0)
         rd_find(call, CO_INFO, side, "aof_not_synced", "",
                 "appendfsync is %s: a crash of the machine (not of the server) loses %s", fsync,
@@ -140,7 +149,8 @@ static void check_persistence(struct co_call *call, const struct rd_facts *side,
         rd_find(call, CO_ERROR, side, "saves_fail", "Look at its log and disk, then BGSAVE.",
                 "the last snapshot failed: the server may refuse writes, and a full copy may fail");
     if (aof && rd_info_is(side->info, "aof_last_write_status", "err"))
-        rd_find(call, CO_ERROR, side, "aof_fails", "Look at its log and disk.", "the last write to the append-only file failed");
+        rd_find(call, CO_ERROR, side, "aof_fails", "Look at its log and disk.",
+                "the last write to the append-only file failed");
 }
 
 static void check_memory(struct co_call *call, enum co_check_stage stage, const struct rd_facts *side, bool source)
@@ -148,9 +158,11 @@ static void check_memory(struct co_call *call, enum co_check_stage stage, const 
     int64_t used = rd_info_int(side->info, "used_memory_rss", -1), total = rd_info_int(side->info, "total_system_memory", -1);
 
     if (source && stage == CO_CHECK_SETUP && used > 0 && total > 0 && used > total / 2)
-        rd_find(call, CO_WARNING, side, "fork_memory", "Set up at a quiet time, and watch current_cow_peak; vm.overcommit_memory = 1.",
-                "the server uses %lld of %lld MiB: the copy is made by a fork, and pages that are written meanwhile are doubled",
-                (long long)(used >> 20), (long long)(total >> 20));
+        rd_find(
+            call, CO_WARNING, side, "fork_memory",
+            "Set up at a quiet time, and watch current_cow_peak; vm.overcommit_memory = 1.",
+            "the server uses %lld of %lld MiB: the copy is made by a fork, and pages that are written meanwhile are doubled",
+            (long long)(used >> 20), (long long)(total >> 20));
 }
 
 /* ---------------------------------------------------------------- roles */
@@ -159,10 +171,13 @@ static void check_source(struct co_call *call, const struct rd_facts *side)
 {
     if (!side->state.primary)
         rd_find(call, CO_ERROR, side, "source_not_primary", "Name the primary as the source, or detach it from its own.",
-                "the server is a replica of %s:%lld, not a primary", side->state.master_host, (long long)side->state.master_port);
+                "the server is a replica of %s:%lld, not a primary", side->state.master_host,
+                (long long)side->state.master_port);
     else if (rd_state_fenced(&side->state))
-        rd_find(call, CO_ERROR, side, "source_refuses_writes", "CONFIG SET min-replicas-to-write 0 and CONFIG REWRITE, if nobody else did "
-                "that on purpose.", "the server refuses all writes already (min-replicas-to-write %lld)", (long long)side->state.min_replicas);
+        rd_find(call, CO_ERROR, side, "source_refuses_writes",
+                "CONFIG SET min-replicas-to-write 0 and CONFIG REWRITE, if nobody else did "
+                "that on purpose.",
+                "the server refuses all writes already (min-replicas-to-write %lld)", (long long)side->state.min_replicas);
 }
 
 static void check_target(struct co_call *call, enum co_check_stage stage, const struct rd_facts *side)
@@ -182,11 +197,13 @@ static void check_target(struct co_call *call, enum co_check_stage stage, const 
         rd_find(call, CO_ERROR, side, "target_writable", "CONFIG SET replica-read-only yes and CONFIG REWRITE.",
                 "the replica accepts client writes (replica-read-only is no): its data may differ");
     if (own > 0 && own < RD_FENCE && side->state.max_lag > 0 && side->state.replicas < own)
-        rd_find(call, CO_ERROR, side, "target_min_replicas", "CONFIG SET min-replicas-to-write 0 on it, or attach that many replicas.",
-                "its own min-replicas-to-write is %lld and it has %lld replicas: it would refuse writes as a primary", (long long)own,
-                (long long)side->state.replicas);
+        rd_find(call, CO_ERROR, side, "target_min_replicas",
+                "CONFIG SET min-replicas-to-write 0 on it, or attach that many replicas.",
+                "its own min-replicas-to-write is %lld and it has %lld replicas: it would refuse writes as a primary",
+                (long long)own, (long long)side->state.replicas);
     if (stage == CO_CHECK_CUTOVER && rd_new_apply_errors(call, side->side, &side->state) > 0)
-        rd_find(call, CO_ERROR, side, "apply_errors", "Compare the data, or set the replica up anew; its log names the commands.",
+        rd_find(call, CO_ERROR, side, "apply_errors",
+                "Compare the data, or set the replica up anew; its log names the commands.",
                 "the replica failed to apply %lld commands: its data differs from the primary's",
                 (long long)rd_new_apply_errors(call, side->side, &side->state));
 }

@@ -9,7 +9,7 @@ struct rd_facts {
     enum co_side side;
     const char *name; /* "a", "b" */
     struct rd_state state;
-    char *info;       /* every section that was asked for */
+    char *info; /* every section that was asked for */
     struct rd_replies replies;
     const redisReply *config, *modules, *users, *sentinels; /* inside replies; NULL: refused or unknown */
     const char *clients;
@@ -29,6 +29,7 @@ void rd_find(struct co_call *call, enum co_severity severity, const struct rd_fa
 
 /* check_side.c, check_pair.c */
 void rd_check_side(struct co_call *call, enum co_check_stage stage, const struct rd_facts *side, bool source);
-void rd_check_pair(struct co_call *call, enum co_check_stage stage, const struct rd_facts *source, const struct rd_facts *target);
+void rd_check_pair(struct co_call *call, enum co_check_stage stage, const struct rd_facts *source,
+                   const struct rd_facts *target);
 
 #endif

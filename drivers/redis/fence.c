@@ -101,7 +101,8 @@ enum co_result rd_prepare(struct co_call *call)
     if (result != CO_DONE)
         return result;
     if (!state.config_known)
-        return rd_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE, "Grant the account what docs/redis.md lists.", "CONFIG GET is refused");
+        return rd_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE, "Grant the account what docs/redis.md lists.",
+                       "CONFIG GET is refused");
     rd_out(call->conn, "CONFIG", "GET", "repl-ping-replica-period", NULL);
     rd_out(call->conn, "CONFIG", "GET", "appendonly", NULL);
     rd_out(call->conn, "CONFIG", "GET", "appendfsync", NULL);
@@ -153,9 +154,10 @@ static bool fence_wanted(struct co_call *call)
 static enum co_result fence_describe(struct co_call *call, struct co_text *ret)
 {
     call->host->text_set(call->ctx, ret, "", 0);
-    call->host->text_add(call->ctx, ret,
-                         "MULTI\nSET " RD_FENCE_KEY " <token of the run>\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT "\n"
-                         "CONFIG SET min-replicas-max-lag 10 (where it is 0)\nCONFIG REWRITE\nCONFIG SET repl-ping-replica-period 3600\n");
+    call->host->text_add(
+        call->ctx, ret,
+        "MULTI\nSET " RD_FENCE_KEY " <token of the run>\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT "\n"
+        "CONFIG SET min-replicas-max-lag 10 (where it is 0)\nCONFIG REWRITE\nCONFIG SET repl-ping-replica-period 3600\n");
     if (rd_original_fsync(call))
         call->host->text_add(call->ctx, ret, "CONFIG SET appendfsync always\n");
     if (!call->conn || can_pause(call->conn))
@@ -172,7 +174,8 @@ static enum co_result fence_probe(struct co_call *call, enum co_presence *ret)
     if (result != CO_DONE)
         return result;
     if (!state.config_known)
-        return rd_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE, "Grant the account what docs/redis.md lists.", "CONFIG GET is refused");
+        return rd_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE, "Grant the account what docs/redis.md lists.",
+                       "CONFIG GET is refused");
     *ret = rd_state_fenced(&state) ? CO_PRESENT : state.min_replicas >= RD_FENCE ? CO_PARTIAL : CO_ABSENT;
     return CO_DONE;
 }
@@ -227,8 +230,8 @@ static enum co_result fence_revert(struct co_call *call)
                        (long long)state.master_port);
     rd_out(call->conn, "MULTI", NULL);
     rd_out_reopen(call, call->conn);
-    rd_out(call->conn, "CONFIG", "SET", "repl-ping-replica-period",
-           rd_original(call, call->side, "repl-ping-replica-period"), NULL);
+    rd_out(call->conn, "CONFIG", "SET", "repl-ping-replica-period", rd_original(call, call->side, "repl-ping-replica-period"),
+           NULL);
     rd_out_fsync_back(call, call->conn);
     rd_out(call->conn, "CONFIG", "REWRITE", NULL);
     if (can_pause(call->conn))
@@ -252,12 +255,12 @@ static size_t queued_sessions(struct co_call *call, const char *list, bool end, 
         char text[24];
 
         list = stop ? stop + 1 : line + bytes;
-        if (!rd_field(line, bytes, ' ', "multi", &value, &value_bytes) || !rd_parse_int(value, value_bytes, &multi) || multi < 1 ||
-            !rd_field(line, bytes, ' ', "id", &value, &value_bytes) || !rd_parse_int(value, value_bytes, &id))
+        if (!rd_field(line, bytes, ' ', "multi", &value, &value_bytes) || !rd_parse_int(value, value_bytes, &multi) ||
+            multi < 1 || !rd_field(line, bytes, ' ', "id", &value, &value_bytes) || !rd_parse_int(value, value_bytes, &id))
             continue;
         if (count < 8)
-            call->host->text_add(call->ctx, remaining, "%ssession %lld (%lld commands in MULTI)", count ? ", " : "", (long long)id,
-                                 (long long)multi);
+            call->host->text_add(call->ctx, remaining, "%ssession %lld (%lld commands in MULTI)", count ? ", " : "",
+                                 (long long)id, (long long)multi);
         (void)snprintf(text, sizeof(text), "%lld", (long long)id);
         if (end && call->conn->pending < RD_MAX_REPLIES)
             rd_out(call->conn, "CLIENT", "KILL", "ID", text, NULL);
@@ -336,7 +339,8 @@ static enum co_result gather(struct co_call *call, struct rd_state *state, int64
                        "the server shows no statistics of its commands, so nothing could be proven");
     if (!state->primary)
         return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "`changeover status` shows both sides.",
-                       "the server is a replica of %s:%lld, not the primary", state->master_host, (long long)state->master_port);
+                       "the server is a replica of %s:%lld, not the primary", state->master_host,
+                       (long long)state->master_port);
     if (!rd_state_fenced(state))
         return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "Somebody took it down: find out who.", "the fence is not in force");
     return CO_DONE;
@@ -404,7 +408,8 @@ static enum co_result prove_target(struct co_call *call, const char *position)
     if (!state.primary && !state.read_only)
         return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "", "the target takes client writes (replica-read-only is no)");
     if (state.loading || state.syncing)
-        return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "", "the target %s", state.syncing ? "receives a full copy" : "loads its data");
+        return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "", "the target %s",
+                       state.syncing ? "receives a full copy" : "loads its data");
     if (rd_new_apply_errors(call, call->side, &state) > 0)
         return rd_fail(call, CO_NO_EFFECT, CO_E_DATA, "See the target's log; set it up anew.",
                        "the target failed to apply %lld commands", (long long)rd_new_apply_errors(call, call->side, &state));

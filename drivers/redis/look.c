@@ -40,8 +40,8 @@ static char *join(const struct rd_replies *replies, size_t count)
     return text;
 }
 
-static bool take_config(struct rd_state *state, const redisReply *replicas, const redisReply *read_only, const redisReply *marker,
-                        const redisReply *fence)
+static bool take_config(struct rd_state *state, const redisReply *replicas, const redisReply *read_only,
+                        const redisReply *marker, const redisReply *fence)
 {
     const char *to_write = rd_config_value(replicas, "min-replicas-to-write");
     const char *lag = rd_config_value(replicas, "min-replicas-max-lag");
@@ -157,7 +157,8 @@ enum co_result rd_capabilities(struct co_call *call, struct co_capabilities *ret
 
 static bool is_secret(const char *name)
 {
-    static const char *const secrets[] = {"requirepass", "masterauth", "primaryauth", "tls-key-file-pass", "tls-client-key-file-pass"};
+    static const char *const secrets[] = {"requirepass", "masterauth", "primaryauth", "tls-key-file-pass",
+                                          "tls-client-key-file-pass"};
 
     for (size_t at = 0; at < sizeof(secrets) / sizeof(*secrets); at++) {
         if (strcmp(name, secrets[at]) == 0)
@@ -248,7 +249,8 @@ static bool is_token(const char *text)
 {
     size_t bytes = strlen(text);
 
-    return bytes > 0 && bytes < 128 && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.") == bytes;
+    return bytes > 0 && bytes < 128 &&
+           strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.") == bytes;
 }
 
 char *rd_position_text(const struct rd_state *state)
@@ -379,12 +381,13 @@ static enum co_result judge_both(struct co_call *call, const struct rd_state *a,
         return say(call, ret, CO_LINK_BROKEN, "the other side is no primary but a replica of %s:%lld", a->master_host,
                    (long long)a->master_port);
     if (strcmp(a->replid, b->replid) != 0)
-        return say(call, ret, CO_LINK_BROKEN, "the follower follows another history (%s) than the primary writes (%s)", b->replid,
-                   a->replid);
+        return say(call, ret, CO_LINK_BROKEN, "the follower follows another history (%s) than the primary writes (%s)",
+                   b->replid, a->replid);
     if (a->replicas == 0)
         return say(call, ret, CO_LINK_BROKEN, "the primary has no replica attached");
     if (b->last_io_s > SILENT_S)
-        return say(call, ret, CO_LINK_BROKEN, "the follower has heard nothing from its primary for %lld s", (long long)b->last_io_s);
+        return say(call, ret, CO_LINK_BROKEN, "the follower has heard nothing from its primary for %lld s",
+                   (long long)b->last_io_s);
     return CO_DONE;
 }
 

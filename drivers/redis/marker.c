@@ -91,8 +91,8 @@ char *rd_marker_print(const struct rd_marker *marker)
     if (marker->info && *marker->info && !info)
         return NULL;
     if (asprintf(&text, MARKER_HEAD "%s%s%s%s%s%s%s%s%s", *instance ? " id=" : "", instance,
-                 *instance && marker->temporary ? " tmp=1" : "", *lineage ? " lin=" : "", lineage,
-                 *token ? " token=" : "", token, info ? " info=" : "", info ? info : "") < 0)
+                 *instance && marker->temporary ? " tmp=1" : "", *lineage ? " lin=" : "", lineage, *token ? " token=" : "",
+                 token, info ? " info=" : "", info ? info : "") < 0)
         return NULL;
     return text;
 }
@@ -324,7 +324,8 @@ static enum co_result claim(struct co_call *call, struct rd_marker *ret)
         if (call->host->now_ns(call->ctx) + CLAIM_WAIT_NS >= call->deadline_ns || !rd_alive(call->conn) ||
             !rd_net_pause(call, call->conn->net, call->host->now_ns(call->ctx) + CLAIM_WAIT_NS)) {
             release(call);
-            return rd_fail(call, CO_NO_EFFECT, CO_E_CONFLICT, "If that process hangs, end its session (CLIENT LIST, CLIENT KILL ID).",
+            return rd_fail(call, CO_NO_EFFECT, CO_E_CONFLICT,
+                           "If that process hangs, end its session (CLIENT LIST, CLIENT KILL ID).",
                            "another process is changing this server's marker");
         }
     }
@@ -519,7 +520,9 @@ char *rd_instance(struct co_call *call, struct co_conn *conn, const struct rd_st
         return strdup(marker->instance);
     if (!conn->derived_id) {
         if (asprintf(&text, "%s|%s|%d|%s", conn->local_address ? conn->local_address : "",
-                     conn->local_address ? "" : endpoint->address ? endpoint->address : "",
+                     conn->local_address ? ""
+                     : endpoint->address ? endpoint->address
+                                         : "",
                      conn->local_address ? 0 : endpoint->port, state->config_file) < 0) {
             text = NULL;
             return NULL;

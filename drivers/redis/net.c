@@ -161,8 +161,9 @@ static enum co_result connect_address(struct co_call *call, const struct sockadd
     if (error != 0) {
         close(fd);
         (void)snprintf(call->err->native, sizeof(call->err->native), "%d", error);
-        return rd_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "Check that the server runs, listens there and is allowed through.",
-                       "can't connect to %s: %s", where, strerror(error));
+        return rd_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE,
+                       "Check that the server runs, listens there and is allowed through.", "can't connect to %s: %s", where,
+                       strerror(error));
     }
     if (address->sa_family != AF_UNIX) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
@@ -226,8 +227,8 @@ static enum co_result tls_context(struct co_call *call, struct rd_net *net, cons
     if (!net->context || SSL_CTX_set_min_proto_version(net->context, TLS1_2_VERSION) != 1)
         return tls_error(call, CO_E_NOMEM, "", "TLS can't be set up");
     SSL_CTX_set_verify(net->context, tls->mode == CO_TLS_VERIFY ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, NULL);
-    if (tls->ca ? SSL_CTX_load_verify_locations(net->context, tls->ca, NULL) != 1 :
-                  SSL_CTX_set_default_verify_paths(net->context) != 1)
+    if (tls->ca ? SSL_CTX_load_verify_locations(net->context, tls->ca, NULL) != 1
+                : SSL_CTX_set_default_verify_paths(net->context) != 1)
         return tls_error(call, CO_E_CONFIG, "Check tls.ca.", "the CA certificates can't be read");
     if (tls->cert && (SSL_CTX_use_certificate_chain_file(net->context, tls->cert) != 1 ||
                       SSL_CTX_use_PrivateKey_file(net->context, tls->key ? tls->key : tls->cert, SSL_FILETYPE_PEM) != 1))
@@ -268,8 +269,9 @@ static enum co_result tls_new(struct co_call *call, struct rd_net *net, const st
 static enum co_result lost(struct co_call *call, int error)
 {
     (void)snprintf(call->err->native, sizeof(call->err->native), "%d", error);
-    return rd_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "Look at the server's log: it may have restarted or ended the session.",
-                   "the connection was lost: %s", error == 0 ? "closed by the server" : strerror(error));
+    return rd_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE,
+                   "Look at the server's log: it may have restarted or ended the session.", "the connection was lost: %s",
+                   error == 0 ? "closed by the server" : strerror(error));
 }
 
 static enum co_result wait_for(struct co_call *call, const struct rd_net *net, short events)
@@ -365,7 +367,8 @@ static enum co_result handshake(struct co_call *call, struct rd_net *net)
 
             if (verified != X509_V_OK) {
                 ERR_clear_error();
-                return rd_fail(call, CO_NO_EFFECT, CO_E_AUTH, "Set tls.ca to the CA of the server's certificate, and "
+                return rd_fail(call, CO_NO_EFFECT, CO_E_AUTH,
+                               "Set tls.ca to the CA of the server's certificate, and "
                                "tls.server_name to the name in it.",
                                "the server's certificate can't be verified: %s", X509_verify_cert_error_string(verified));
             }

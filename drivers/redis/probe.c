@@ -44,10 +44,11 @@ enum co_result rd_grants(struct co_call *call, struct co_text *ret)
     const char *user = endpoint->user && *endpoint->user ? endpoint->user : "changeover";
 
     call->host->text_set(call->ctx, ret, "", 0);
-    call->host->text_add(call->ctx, ret,
-                         "ACL SETUSER %s on ><password> ~* &* -@all +@connection +info +config +replicaof +multi +exec +discard "
-                         "+client +get +set +del +command +acl +module +function +pubsub +dbsize +time +script +scan\n",
-                         user);
+    call->host->text_add(
+        call->ctx, ret,
+        "ACL SETUSER %s on ><password> ~* &* -@all +@connection +info +config +replicaof +multi +exec +discard "
+        "+client +get +set +del +command +acl +module +function +pubsub +dbsize +time +script +scan\n",
+        user);
     call->host->text_add(call->ctx, ret, "ACL SETUSER replicator on ><password> -@all +psync +replconf +ping\n");
     call->host->text_add(call->ctx, ret,
                          "ACL SETUSER changeover_probe on ><password> ~" RD_PROBE_KEY " -@all +@connection +client|setname "

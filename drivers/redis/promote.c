@@ -42,8 +42,9 @@ static bool close_wanted(struct co_call *call)
 
 static enum co_result close_describe(struct co_call *call, struct co_text *ret)
 {
-    return describe(call, ret, "MULTI\nCONFIG SET replica-read-only yes\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT
-                               "\nCONFIG SET min-replicas-max-lag 10 (where it is 0)\nCONFIG REWRITE\nEXEC");
+    return describe(call, ret,
+                    "MULTI\nCONFIG SET replica-read-only yes\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT
+                    "\nCONFIG SET min-replicas-max-lag 10 (where it is 0)\nCONFIG REWRITE\nEXEC");
 }
 
 static enum co_result close_probe(struct co_call *call, enum co_presence *ret)
@@ -96,8 +97,8 @@ static enum co_result close_revert(struct co_call *call)
 static enum co_result promote_describe(struct co_call *call, struct co_text *ret)
 {
     return describe(call, ret,
-                    rd_original_fsync(call) ? "MULTI\nREPLICAOF NO ONE\nCONFIG REWRITE\nCONFIG SET appendfsync always\nEXEC" :
-                                              "MULTI\nREPLICAOF NO ONE\nCONFIG REWRITE\nEXEC");
+                    rd_original_fsync(call) ? "MULTI\nREPLICAOF NO ONE\nCONFIG REWRITE\nCONFIG SET appendfsync always\nEXEC"
+                                            : "MULTI\nREPLICAOF NO ONE\nCONFIG REWRITE\nEXEC");
 }
 
 static enum co_result promote_probe(struct co_call *call, enum co_presence *ret)
@@ -161,10 +162,9 @@ static enum co_result promote_revert(struct co_call *call)
 static enum co_result open_describe(struct co_call *call, struct co_text *ret)
 {
     call->host->text_set(call->ctx, ret, "", 0);
-    call->host->text_add(call->ctx, ret,
-                         "MULTI\nCONFIG SET min-replicas-to-write %s\nCONFIG SET min-replicas-max-lag %s\nCONFIG REWRITE\nEXEC",
-                         rd_original(call, call->side, "min-replicas-to-write"),
-                         rd_original(call, call->side, "min-replicas-max-lag"));
+    call->host->text_add(
+        call->ctx, ret, "MULTI\nCONFIG SET min-replicas-to-write %s\nCONFIG SET min-replicas-max-lag %s\nCONFIG REWRITE\nEXEC",
+        rd_original(call, call->side, "min-replicas-to-write"), rd_original(call, call->side, "min-replicas-max-lag"));
     return CO_DONE;
 }
 

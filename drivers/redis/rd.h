@@ -12,7 +12,7 @@
 
 #include "changeover/driver.h"
 
-#define RD_FENCE 999              /* min-replicas-to-write of a fence or closure: no server has that many */
+#define RD_FENCE 999 /* min-replicas-to-write of a fence or closure: no server has that many */
 #define RD_FENCE_TEXT "999"
 #define RD_FENCE_KEY "changeover:fence" /* the last write before a fence holds the run's token */
 #define RD_PROBE_KEY "changeover:probe"
@@ -28,7 +28,7 @@ bool rd_parse_int(const char *text, size_t bytes, int64_t *ret);
 /* base64 without line breaks; free() the result. */
 char *rd_base64(const char *data, size_t bytes);
 char *rd_unbase64(const char *text, size_t bytes, size_t *ret_bytes); /* NULL: malformed or no memory */
-void rd_free_text(char **text); /* for cleanup attributes */
+void rd_free_text(char **text);                                       /* for cleanup attributes */
 #define RD_TEXT __attribute__((cleanup(rd_free_text))) char *
 
 /* ---------------------------------------------------------------- info.c: INFO, CONFIG GET, CLIENT LIST texts (pure) */
@@ -57,23 +57,23 @@ struct rd_state {
     struct rd_version version;
     char run_id[41], replid[41], replid2[41];
     bool primary, loading, link_up, syncing;
-    int64_t offset;         /* master_repl_offset */
-    int64_t second_offset;  /* second_repl_offset, -1 */
-    int64_t applied;        /* slave_repl_offset, -1 on a primary */
+    int64_t offset;                                                               /* master_repl_offset */
+    int64_t second_offset;                                                        /* second_repl_offset, -1 */
+    int64_t applied;                                                              /* slave_repl_offset, -1 on a primary */
     int64_t last_io_s, link_down_s, sync_read, sync_total, load_done, load_total; /* -1: unknown */
     int64_t good_replicas, replicas;
-    int64_t apply_errors;   /* unexpected_error_replies */
+    int64_t apply_errors; /* unexpected_error_replies */
     int64_t backlog_first, backlog_bytes, backlog_size;
     int64_t sync_full, sync_partial;
-    char *master_host;      /* "" on a primary */
+    char *master_host; /* "" on a primary */
     int64_t master_port;
     char *config_file;
     /* CONFIG; known only with the right to ask */
     bool config_known;
     int64_t min_replicas, max_lag;
     bool read_only;
-    char *marker;           /* the marker setting as it stands */
-    char *fence_key;        /* value of RD_FENCE_KEY, "" */
+    char *marker;    /* the marker setting as it stands */
+    char *fence_key; /* value of RD_FENCE_KEY, "" */
 };
 void rd_state_done(struct rd_state *state);
 int rd_state_parse(struct rd_state *state, const char *info); /* any sections; 0 or CO_E_NOMEM */
@@ -121,12 +121,12 @@ struct co_conn {
     redisReader *reader;
     char *out;
     size_t out_bytes, out_capacity;
-    size_t pending;     /* replies owed by what is in out */
+    size_t pending; /* replies owed by what is in out */
     bool broken, nomem;
-    char *name;         /* as the server knows the session; "" */
+    char *name; /* as the server knows the session; "" */
     int64_t client_id;
     char *local_address; /* the server's own address of this connection */
-    char *derived_id;   /* see marker.c */
+    char *derived_id;    /* see marker.c */
     struct rd_version version;
     char **write_commands; /* sorted */
     size_t write_command_count;
@@ -172,7 +172,7 @@ bool rd_alive(struct co_conn *conn);
 
 struct rd_marker {
     char *instance, *lineage, *token, *info; /* never NULL after a successful parse */
-    bool temporary; /* the instance goes with the token: a run wrote it, not setup */
+    bool temporary;                          /* the instance goes with the token: a run wrote it, not setup */
 };
 void rd_marker_done(struct rd_marker *marker);
 #define RD_MARKER(name) __attribute__((cleanup(rd_marker_done))) struct rd_marker name = {NULL, NULL, NULL, NULL, false}

@@ -14,10 +14,10 @@ static const struct co_engine engines[] = {
 };
 
 static const struct co_option options[] = {
-    {"setup.replace_b", CO_OPT_PAIR, CO_OPT_BOOL, NULL, "false",
-     "Let setup replace the data of a server that isn't empty."},
+    {"setup.replace_b", CO_OPT_PAIR, CO_OPT_BOOL, NULL, "false", "Let setup replace the data of a server that isn't empty."},
     {"pause", CO_OPT_PAIR, CO_OPT_DURATION_MS, NULL, "60s",
-     "How long expiry stands still on the fenced server (CLIENT PAUSE), so that the way back needs no full copy; the fence doesn't "
+     "How long expiry stands still on the fenced server (CLIENT PAUSE), so that the way back needs no full copy; the fence "
+     "doesn't "
      "depend on it."},
 };
 

@@ -74,8 +74,8 @@ static enum co_result wait_for_link(struct co_call *call)
         if (result != CO_DONE)
             return CO_AGAIN; /* it was changed; the next call looks again */
         if (state.syncing) {
-            struct co_progress progress = {"full copy of the new primary", state.sync_read, state.sync_total > 0 ? state.sync_total : -1,
-                                           "bytes"};
+            struct co_progress progress = {"full copy of the new primary", state.sync_read,
+                                           state.sync_total > 0 ? state.sync_total : -1, "bytes"};
 
             call->host->progress(call->ctx, &progress);
             return CO_AGAIN;
@@ -102,12 +102,14 @@ static enum co_result follow_apply(struct co_call *call)
     if (!rd_peer(call, rd_other_side(call->side), &host, port))
         return CO_NO_EFFECT;
     if (!call->other)
-        return rd_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "the new primary can't be reached, so it isn't known to be one");
+        return rd_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "",
+                       "the new primary can't be reached, so it isn't known to be one");
     result = rd_look(call, call->other, RD_LOOK_REPLICATION, &other);
     if (result != CO_DONE)
         return CO_NO_EFFECT;
     if (!other.primary || strcmp(other.run_id, state.run_id) == 0)
-        return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "`changeover status` shows both sides.", "the other side is not a primary");
+        return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "`changeover status` shows both sides.",
+                       "the other side is not a primary");
     full = why_full(&state, &other);
     if (full) {
         struct co_progress progress = {full, -1, -1, "a full copy is needed"};
@@ -121,8 +123,8 @@ static enum co_result follow_apply(struct co_call *call)
     rd_out(call->conn, "REPLICAOF", host, port, NULL);
     if (call->conn->version.compatible >= 602)
         rd_out(call->conn, "CLIENT", "UNPAUSE", NULL);
-    rd_out(call->conn, "CONFIG", "SET", "repl-ping-replica-period",
-           rd_original(call, call->side, "repl-ping-replica-period"), NULL);
+    rd_out(call->conn, "CONFIG", "SET", "repl-ping-replica-period", rd_original(call, call->side, "repl-ping-replica-period"),
+           NULL);
     rd_out_fsync_back(call, call->conn);
     rd_out(call->conn, "CONFIG", "REWRITE", NULL);
     result = rd_change(call, "the old primary can't be made a replica");
@@ -176,11 +178,12 @@ static enum co_result clean_apply(struct co_call *call)
 static enum co_result stop_describe(struct co_call *call, struct co_text *ret)
 {
     call->host->text_set(call->ctx, ret, "", 0);
-    call->host->text_add(call->ctx, ret,
-                         "MULTI\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT "\nREPLICAOF NO ONE\nCONFIG REWRITE\nEXEC\n"
-                         "# it holds a copy and stays closed; to use it for something else: CONFIG SET min-replicas-to-write %s; "
-                         "CONFIG REWRITE",
-                         rd_original(call, call->side, "min-replicas-to-write"));
+    call->host->text_add(
+        call->ctx, ret,
+        "MULTI\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT "\nREPLICAOF NO ONE\nCONFIG REWRITE\nEXEC\n"
+        "# it holds a copy and stays closed; to use it for something else: CONFIG SET min-replicas-to-write %s; "
+        "CONFIG REWRITE",
+        rd_original(call, call->side, "min-replicas-to-write"));
     return CO_DONE;
 }
 

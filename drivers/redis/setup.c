@@ -11,7 +11,8 @@
 
 #define RESTARTS 3 /* full copies begun for this setup without the link coming up */
 
-static const char *const name_text = "CONFIG SET " RD_MARKER_SETTING " \"changeover/1 id=<instance> lin=<lineage>\"\nCONFIG REWRITE";
+static const char *const name_text =
+    "CONFIG SET " RD_MARKER_SETTING " \"changeover/1 id=<instance> lin=<lineage>\"\nCONFIG REWRITE";
 
 static enum co_result name_describe(struct co_call *call, struct co_text *ret)
 {
@@ -26,7 +27,8 @@ static enum co_result read_marker(struct co_call *call, struct co_conn *conn, st
     if (result != CO_DONE)
         return result;
     if (!state->config_known)
-        return rd_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE, "Grant the account what docs/redis.md lists.", "CONFIG GET is refused");
+        return rd_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE, "Grant the account what docs/redis.md lists.",
+                       "CONFIG GET is refused");
     if (!rd_marker_parse(state->marker, marker))
         return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "Empty it: outside cluster mode it has no effect.",
                        "the setting " RD_MARKER_SETTING " is in use; the server's name is kept there");
@@ -73,7 +75,8 @@ static enum co_result name_target_probe(struct co_call *call, enum co_presence *
     if (result == CO_DONE)
         result = read_marker(call, call->other, &source, &source_marker);
     if (result == CO_DONE)
-        *ret = *marker.instance && *marker.lineage && strcmp(marker.lineage, source_marker.lineage) == 0 ? CO_PRESENT : CO_ABSENT;
+        *ret =
+            *marker.instance && *marker.lineage && strcmp(marker.lineage, source_marker.lineage) == 0 ? CO_PRESENT : CO_ABSENT;
     return result;
 }
 
@@ -112,8 +115,8 @@ static enum co_result account_describe(struct co_call *call, struct co_text *ret
     call->host->text_set(call->ctx, ret, "", 0);
     if (!rd_replication_login(call, call->side, &user, &password))
         return CO_DONE;
-    call->host->text_add(call->ctx, ret, "%s%s%sCONFIG SET masterauth <password>\nCONFIG REWRITE", user ? "CONFIG SET masteruser " : "",
-                         user ? user : "", user ? "\n" : "");
+    call->host->text_add(call->ctx, ret, "%s%s%sCONFIG SET masterauth <password>\nCONFIG REWRITE",
+                         user ? "CONFIG SET masteruser " : "", user ? user : "", user ? "\n" : "");
     return CO_DONE;
 }
 
@@ -168,7 +171,8 @@ static enum co_result follow_describe(struct co_call *call, struct co_text *ret)
 
     (void)rd_peer(call, rd_other_side(call->side), &host, port);
     call->host->text_set(call->ctx, ret, "", 0);
-    call->host->text_add(call->ctx, ret, "MULTI\nCONFIG SET replica-read-only yes\nREPLICAOF %s %s\nCONFIG REWRITE\nEXEC", host, port);
+    call->host->text_add(call->ctx, ret, "MULTI\nCONFIG SET replica-read-only yes\nREPLICAOF %s %s\nCONFIG REWRITE\nEXEC", host,
+                         port);
     return CO_DONE;
 }
 
@@ -210,8 +214,8 @@ static bool may_replace(struct co_call *call)
 }
 
 /* Only an empty B, or one that is meant to be replaced, is made a replica. */
-static enum co_result start_following(struct co_call *call, const struct rd_state *a, const struct rd_state *b, const char *host,
-                                      const char *port)
+static enum co_result start_following(struct co_call *call, const struct rd_state *a, const struct rd_state *b,
+                                      const char *host, const char *port)
 {
     RD_REPLIES(replies);
     char text[64];
@@ -241,11 +245,12 @@ static enum co_result start_following(struct co_call *call, const struct rd_stat
 
 static enum co_result started_over(struct co_call *call, const struct rd_state *a, int64_t copies)
 {
-    return rd_fail(call, CO_NO_EFFECT, CO_E_BROKEN,
-                   "Raise client-output-buffer-limit replica and repl-backlog-size on the primary above what is written while a copy "
-                   "is sent and loaded; the primary's log says why it dropped the replica.",
-                   "the full copy started over: %lld were begun and the link never came up (backlog %lld bytes)",
-                   (long long)copies, (long long)a->backlog_size);
+    return rd_fail(
+        call, CO_NO_EFFECT, CO_E_BROKEN,
+        "Raise client-output-buffer-limit replica and repl-backlog-size on the primary above what is written while a copy "
+        "is sent and loaded; the primary's log says why it dropped the replica.",
+        "the full copy started over: %lld were begun and the link never came up (backlog %lld bytes)", (long long)copies,
+        (long long)a->backlog_size);
 }
 
 static enum co_result watch_copy(struct co_call *call, const struct rd_state *a, const struct rd_state *b)
@@ -298,8 +303,7 @@ static enum co_result follow_apply(struct co_call *call)
         result = rd_look(call, call->conn, RD_LOOK_ALL, &b);
     if (result != CO_DONE)
         return result;
-    if (b.primary || !b.read_only ||
-        (!follows(&b, host, port) && !(b.link_up && strcmp(a.replid, b.replid) == 0)))
+    if (b.primary || !b.read_only || (!follows(&b, host, port) && !(b.link_up && strcmp(a.replid, b.replid) == 0)))
         return b.loading ? watch_copy(call, &a, &b) : start_following(call, &a, &b, host, port);
     return watch_copy(call, &a, &b);
 }

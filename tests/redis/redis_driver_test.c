@@ -6,10 +6,11 @@
 #define ID_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 #define ID_C "cccccccccccccccccccccccccccccccccccccccc"
 
-static const char primary_info[] = "# Server\r\nredis_version:7.0.15\r\nrun_id:" ID_C "\r\nconfig_file:/etc/redis/redis.conf\r\n"
-                                   "# Replication\r\nrole:master\r\nconnected_slaves:1\r\nmin_slaves_good_slaves:1\r\n"
-                                   "slave0:ip=::1,port=6380,state=online,offset=790,lag=0\r\nmaster_replid:" ID_A "\r\n"
-                                   "master_replid2:" ID_B "\r\nmaster_repl_offset:790\r\nsecond_repl_offset:501\r\n";
+static const char primary_info[] =
+    "# Server\r\nredis_version:7.0.15\r\nrun_id:" ID_C "\r\nconfig_file:/etc/redis/redis.conf\r\n"
+    "# Replication\r\nrole:master\r\nconnected_slaves:1\r\nmin_slaves_good_slaves:1\r\n"
+    "slave0:ip=::1,port=6380,state=online,offset=790,lag=0\r\nmaster_replid:" ID_A "\r\n"
+    "master_replid2:" ID_B "\r\nmaster_repl_offset:790\r\nsecond_repl_offset:501\r\n";
 
 static void info_is_read(void **unused)
 {
@@ -155,7 +156,8 @@ static void write_calls_are_summed_by_name(void **unused)
 
 static void markers_survive_print_and_parse(void **unused)
 {
-    struct rd_marker marker = {(char *)"0a1b", (char *)"77", (char *)"run-1:3", (char *)"{\"a\": \"\\\"x\\n y' \xc3\xa9\"}", true};
+    struct rd_marker marker = {(char *)"0a1b", (char *)"77", (char *)"run-1:3", (char *)"{\"a\": \"\\\"x\\n y' \xc3\xa9\"}",
+                               true};
     RD_MARKER(again);
     char *text = rd_marker_print(&marker);
 
