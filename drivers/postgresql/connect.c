@@ -293,9 +293,21 @@ void pg_disconnect(struct co_conn *conn)
     free(conn);
 }
 
+/* Whatever waits on an idle connection is its end, or a notice: read, so that the end is known before the next call. */
 bool pg_alive(struct co_conn *conn)
 {
-    return conn && conn->pg && !conn->broken && PQstatus(conn->pg) == CONNECTION_OK;
+    if (!conn || conn->broken)
+        return false;
+    for (int i = 0; i < 8; i++) {
+        struct pollfd socket = {.fd = PQsocket(conn->pg), .events = POLLIN};
+        if (PQstatus(conn->pg) != CONNECTION_OK)
+            return false;
+        if (poll(&socket, 1, 0) <= 0)
+            return true;
+        if (!PQconsumeInput(conn->pg))
+            return false;
+    }
+    return PQstatus(conn->pg) == CONNECTION_OK;
 }
 
 /* Timers that could end our session, and what a client's defaults could change for us. Names the server doesn't

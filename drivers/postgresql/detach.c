@@ -5,6 +5,9 @@
 
 #include <stdio.h>
 
+/* The replication password lies on both sides once they have changed places. */
+#define FORGET_PASSWORD "COPY (SELECT '') TO PROGRAM 'read -r x; rm -f " PG_PASS_FILE "'"
+
 /* ---------------------------------------------------------------- the follower */
 
 static enum co_result follower_describe(struct co_call *call, struct co_text *ret)
@@ -35,6 +38,8 @@ static enum co_result follower_apply(struct co_call *call)
     static const char *const statements[] = {"ALTER SYSTEM RESET primary_conninfo", "ALTER SYSTEM RESET primary_slot_name",
                                              "SELECT pg_catalog.pg_reload_conf()"};
     enum co_result result = pg_guarded_plain(call, call->conn, false, statements, 3);
+    if (result == CO_DONE)
+        result = pg_guarded(call, call->conn, FORGET_PASSWORD, NULL);
     if (result != CO_DONE)
         return result;
     enum co_presence there = CO_ABSENT;
@@ -115,6 +120,8 @@ static enum co_result primary_apply(struct co_call *call)
                             NULL);
     if (result == CO_NO_EFFECT && pg_state_is(call->err, "55006"))
         result = CO_AGAIN;
+    if (result == CO_DONE)
+        result = pg_guarded(call, conn, FORGET_PASSWORD, NULL);
     if (result == CO_DONE)
         result = pg_guarded(call, conn, "DROP SCHEMA IF EXISTS changeover CASCADE", NULL);
     static const char *const drop[] = {"DROP DATABASE IF EXISTS " PG_DATABASE " WITH (FORCE)"};

@@ -388,6 +388,16 @@ static enum co_result has_replayed(struct co_call *call, bool *ret)
     return pg_gone(call, result) ? CO_DONE : result;
 }
 
+/* A standby that was told to follow nobody, as detach does. */
+static enum co_result follows_nobody(struct co_call *call, bool *ret)
+{
+    PG_RESULT rows = NULL;
+    enum co_result result =
+        pg_query(call, call->conn, PG_READ, "SELECT current_setting('primary_conninfo') = ''", 0, NULL, &rows);
+    *ret = result == CO_DONE && pg_is_true(rows, 0, 0) && has_machine(call);
+    return result;
+}
+
 static enum co_result start_probe(struct co_call *call, enum co_presence *ret)
 {
     bool primary, replayed = false;
@@ -395,9 +405,12 @@ static enum co_result start_probe(struct co_call *call, enum co_presence *ret)
     *ret = CO_ABSENT;
     if (!is_follower(call, &primary, &result))
         return result;
+    bool nobody = false;
     result = has_replayed(call, &replayed);
-    *ret = replayed ? CO_PRESENT : CO_PARTIAL;
-    return result;
+    if (result == CO_DONE && replayed)
+        result = follows_nobody(call, &nobody);
+    *ret = replayed && !nobody ? CO_PRESENT : CO_PARTIAL;
+    return pg_gone(call, result) ? CO_DONE : result;
 }
 
 static enum co_result start_apply(struct co_call *call)
@@ -405,8 +418,18 @@ static enum co_result start_apply(struct co_call *call)
     bool primary;
     enum co_result result;
     if (is_follower(call, &primary, &result)) {
-        bool replayed = false;
-        result = has_replayed(call, &replayed);
+        bool replayed = false, nobody = false;
+        result = follows_nobody(call, &nobody);
+        if (result == CO_DONE && nobody) {
+            result = pg_write_follower_conf(call, call->side, true);
+            if (result == CO_DONE)
+                result = pg_guarded_setup(call, call->conn, "SELECT pg_catalog.pg_reload_conf()", NULL);
+            return result == CO_DONE ? CO_AGAIN : result;
+        }
+        if (result == CO_DONE)
+            result = has_replayed(call, &replayed);
+        if (pg_gone(call, result))
+            return CO_AGAIN; /* replay ended our session: it dropped the database, before making it again */
         return result != CO_DONE || replayed ? result : CO_AGAIN;
     }
     if (result != CO_DONE)
