@@ -25,10 +25,7 @@ enum co_exit co_begin(struct co_runner *run, struct co_error *err)
     if (failed)
         return failed == CO_E_CONFLICT ? CO_EXIT_LOCKED : CO_EXIT_UNKNOWN;
     snprintf(run->row.actor, sizeof run->row.actor, "tool-1");
-    if (CO_FAULT("journal.begin:before") == CO_FAULT_ERROR)
-        failed = co_fail(err, CO_E_IO, "fault injected");
-    if (!failed)
-        failed = co_journal_begin(run->journal, &run->row, &other, err);
+    failed = co_journal_begin(run->journal, &run->row, &other, err);
     if (failed == CO_E_CONFLICT) {
         co_fail(err, CO_E_CONFLICT, "run %s (%s) isn't finished", other.id, other.kind);
         co_hint(err, "`changeover resume` finishes it or backs out of it, `changeover abort` backs out.");
@@ -36,7 +33,6 @@ enum co_exit co_begin(struct co_runner *run, struct co_error *err)
     }
     if (failed)
         return CO_EXIT_UNKNOWN;
-    CO_FAULT("journal.begin:after");
     run->begun = true;
     snprintf(run->result->run, sizeof run->result->run, "%s", run->row.id);
     for (size_t i = 0; i < run->lane_count; i++) {

@@ -314,7 +314,6 @@ int co_do_commit(struct co_runner *run)
     }
     if (!failed && undecided)
         failed = decide_by_server(run, undecided, &err);
-    CO_FAULT("journal.commit:before");
     if (!failed)
         failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_COMMIT,
                                    undecided ? 0 : run->pause_deadline_ns, false, &standing, &err);
@@ -324,7 +323,6 @@ int co_do_commit(struct co_runner *run)
     }
     run->committed = true;
     run->row.decision = CO_DECISION_COMMIT;
-    CO_FAULT("journal.commit:after");
     co_guardian_tell(run, "committed", co_now_ns() + OPEN_BUDGET_NS);
     return 0;
 }

@@ -15,12 +15,9 @@
 
 int co_take_over(struct co_runner *run, const char *actor, struct co_error *err)
 {
-    int failed = CO_FAULT("journal.take:before") == CO_FAULT_ERROR ? co_fail(err, CO_E_IO, "fault injected") : 0;
-    if (!failed)
-        failed = co_journal_take(run->journal, run->row.id, run->row.epoch, actor, run->row.pid, err);
+    int failed = co_journal_take(run->journal, run->row.id, run->row.epoch, actor, run->row.pid, err);
     if (failed)
         return failed;
-    CO_FAULT("journal.take:after");
     run->begun = run->warmed = true;
     int64_t epoch = run->row.epoch + 1;
     failed = co_journal_run(run->journal, run->row.id, &run->row, err);

@@ -206,7 +206,6 @@ static int undo_target(struct co_lane *lane)
 /* Durable, or nothing is reverted. */
 static int decide_undo(struct co_runner *run, struct co_error *err)
 {
-    CO_FAULT("journal.undo:before");
     for (;;) {
         enum co_decision standing = CO_DECISION_NONE;
         int failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_UNDO, 0, true, &standing, err);
@@ -217,7 +216,6 @@ static int decide_undo(struct co_runner *run, struct co_error *err)
         co_wait_until(co_now_ns() + DECIDE_RETRY_NS, -1);
     }
     run->row.decision = CO_DECISION_UNDO;
-    CO_FAULT("journal.undo:after");
     return 0;
 }
 
