@@ -312,5 +312,7 @@ enum co_result my_dump_copy(struct co_call *call)
         r = stream(call, schemas.set[0], my_int(my_value(&size, 0, 0), -1));
     if (r == CO_DONE)
         r = my_accounts_write(call, call->conn, &accounts);
+    if (r == CO_DONE && my_setup_lock_wanted(call))
+        r = my_accounts_lock(call);
     return r == CO_DONE ? finish(call) : r;
 }

@@ -73,38 +73,40 @@ static void follow_take(MYSQL_RES *res, MYSQL_ROW row, struct my_follow *f)
     f->filters = strdup(my_cstr(&filters));
 }
 
-/* With several replications, the one that leads to the other side is ours: by server id where the other side can be asked,
- * else the default one, else the first. */
-enum co_result my_follow_read(struct co_call *call, struct co_conn *conn, struct my_follow *ret)
+/* With several replications, the one that leads to the other side is ours: by address, else the default one, else the first. */
+static enum co_result follow_pick(struct co_call *call, struct co_conn *conn, MYSQL_RES *res, struct my_follow *ret)
 {
-    MY_SETS_AUTO sets = {0};
-    enum co_result r = my_read(call, conn, my_word_status(conn), &sets);
-    if (r != CO_DONE)
-        return r;
     const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, conn->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
     const char *address = peer->peer_address ? peer->peer_address : peer->address;
     unsigned best = 0, rows = 0, chosen = 0;
-    MYSQL_RES *res = sets.count ? sets.set[0] : NULL;
     for (MYSQL_ROW row; res && (row = mysql_fetch_row(res)); rows++) {
         const char *host = my_column(res, row, "Master_Host", "Source_Host");
         const char *channel = my_column(res, row, "Connection_name", "Channel_Name");
-        if (!host || !*host) /* MySQL keeps a row without a source after some resets */
+        if (!host || !*host) /* a row without a source stays after some resets, and after a dump was loaded */
             continue;
         unsigned fit = address && strcmp(host, address) == 0 ? 3 : channel && !*channel ? 2 : 1;
         if (fit > best) {
             best = fit;
             chosen = rows;
         }
+        ret->others++;
     }
     if (!best)
         return CO_DONE;
     mysql_data_seek(res, chosen);
     follow_take(res, mysql_fetch_row(res), ret);
-    ret->others = rows - 1;
+    ret->others--;
     return ret->channel && ret->host && ret->user && ret->source_uuid && ret->io_error && ret->sql_error && ret->progress &&
                    ret->filters
                ? CO_DONE
                : my_out_of_memory(call);
+}
+
+enum co_result my_follow_read(struct co_call *call, struct co_conn *conn, struct my_follow *ret)
+{
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_read(call, conn, my_word_status(conn), &sets);
+    return r == CO_DONE && sets.count ? follow_pick(call, conn, sets.set[0], ret) : r;
 }
 
 static enum co_result read_text(struct co_call *call, const char *expression, struct co_text *ret)
@@ -251,23 +253,25 @@ enum co_result my_link(struct co_call *call, struct co_link *ret)
     return CO_DONE;
 }
 
-static enum co_result wait_piece(struct co_call *call, const char *position, double seconds, int *ret_state)
+/* One packet: the wait, and how the follower is after it. */
+static enum co_result wait_piece(struct co_call *call, const char *position, double seconds, int *ret_state,
+                                 struct my_follow *ret)
 {
     MY_STR_AUTO sql = {0};
     MY_SETS_AUTO sets = {0};
     my_str_add(&sql, my_is_mysql(call->conn) ? "SELECT WAIT_FOR_EXECUTED_GTID_SET(" : "SELECT MASTER_GTID_WAIT(");
     my_str_quote(&sql, position);
-    my_str_addf(&sql, ",%.3f)", seconds);
+    my_str_addf(&sql, ",%.3f);%s", seconds, my_word_status(call->conn));
     enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
     if (r != CO_DONE)
         return r;
     const char *value = my_value(&sets, 0, 0);
     *ret_state = !value ? -2 : strcmp(value, "0") == 0 ? 0 : 1;
-    return CO_DONE;
+    return sets.count > 1 ? follow_pick(call, call->conn, sets.set[1], ret) : CO_DONE;
 }
 
-/* In pieces, since the server's wait goes on when its applier has stopped; and each well within the deadline: an answer that
- * comes late costs the connection, and there may be no time for another. */
+/* In pieces, since the server's wait goes on when its applier has stopped; and each ends long before the deadline: an answer
+ * that comes late costs the connection, and in the write pause there is no other. */
 enum co_result my_wait_applied(struct co_call *call, const char *position)
 {
     if (my_pos_kind(position) <= MY_POS_EMPTY)
@@ -275,21 +279,18 @@ enum co_result my_wait_applied(struct co_call *call, const char *position)
                        "an empty position can't be waited for: it would be reached at once");
     for (;;) {
         int64_t left_ms = (call->deadline_ns - call->host->now_ns(call->ctx)) / 1000000;
-        if (left_ms < 60)
+        if (left_ms < 150)
             return my_fail(call, CO_NO_EFFECT, CO_E_TIMEOUT,
                            "Look at the lag: the follower applies slower than the source writes.",
                            "the follower didn't apply %s in time", position);
         int state = 0;
-        enum co_result r = wait_piece(call, position, (double)(left_ms < 1000 ? left_ms / 2 : 500) / 1000, &state);
+        MY_FOLLOW_AUTO f = {0};
+        enum co_result r = wait_piece(call, position, (double)(left_ms < 2000 ? left_ms / 4 : 500) / 1000, &state, &f);
         if (r != CO_DONE || state == 0)
             return r;
         if (state == -2)
             return my_fail(call, CO_NO_EFFECT, CO_E_SERVER, "", "the server can't wait for position %s", position);
-        MY_FOLLOW_AUTO f = {0};
         MY_STR_AUTO reason = {0};
-        r = my_follow_read(call, call->conn, &f);
-        if (r != CO_DONE)
-            return r;
         if (!f.present || f.sql_errno || f.sql_no)
             return my_fail(call, CO_NO_EFFECT, CO_E_BROKEN,
                            "Mend the replication: SHOW REPLICA STATUS on the follower says more.",

@@ -252,12 +252,14 @@ static bool read_only_lasts(struct co_call *call)
     return r == CO_DONE && my_truth(my_value(&sets, 0, 0));
 }
 
+/* MySQL: always, since our own rows need super_read_only off for the length of a packet, and in that moment nobody with SUPER
+ * may be connected (seen: a root client that tried all the time got a write through). */
 bool my_setup_lock_wanted(struct co_call *call)
 {
     const char *closure = call->host->option(call->ctx, "setup.closure");
     if (closure && strcmp(closure, "auto") != 0)
         return strcmp(closure, "accounts") == 0;
-    return call->conn && !read_only_lasts(call);
+    return call->conn && (my_is_mysql(call->conn) || !read_only_lasts(call));
 }
 
 enum co_result my_setup_closed_describe(struct co_call *call, struct co_text *ret)

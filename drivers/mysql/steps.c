@@ -37,8 +37,11 @@ static enum co_result accounts_describe(struct co_call *call, struct co_text *re
 static enum co_result accounts_locked_probe(struct co_call *call, enum co_presence *ret)
 {
     bool locked = false;
+    enum co_presence ended = CO_ABSENT;
     enum co_result r = my_accounts_locked(call, &locked);
-    *ret = locked ? CO_PRESENT : CO_ABSENT;
+    if (r == CO_DONE && locked)
+        r = my_sessions_probe(call, &ended);
+    *ret = !locked ? CO_ABSENT : ended == CO_PRESENT ? CO_PRESENT : CO_PARTIAL;
     return r;
 }
 
@@ -391,6 +394,12 @@ static enum co_result ours_drop(struct co_call *call)
 
 /* ---------------------------------------------------------------- steps that work without a marker */
 
+static enum co_result lock_and_end(struct co_call *call)
+{
+    enum co_result r = my_accounts_lock(call);
+    return r == CO_DONE ? my_sessions_end_all(call) : r;
+}
+
 static enum co_result unmarked(struct co_call *call, enum co_result (*fn)(struct co_call *))
 {
     call->conn->free_marker_will_do = true;
@@ -414,7 +423,7 @@ UNMARKED(my_setup_closed_apply)
 UNMARKED(my_setup_closed_revert)
 UNMARKED(my_setup_copy_apply)
 UNMARKED(my_setup_follow_apply)
-UNMARKED(my_accounts_lock)
+UNMARKED(lock_and_end)
 UNMARKED(my_accounts_unlock)
 UNMARKED(promote_apply)
 
@@ -436,15 +445,14 @@ const struct co_step my_steps[] = {
          my_setup_table_describe, my_setup_table_probe, unmarked_my_setup_table_apply, unmarked_my_setup_table_revert),
     STEP("setup.schema_target", "make the tool's own schema on the target", CO_PHASE_SETUP, CO_TARGET, CO_STEP_KEEPS, NULL,
          my_setup_schema_describe, my_setup_schema_probe, my_setup_schema_apply, unmarked_my_setup_schema_revert),
+    STEP("setup.lock_accounts", "lock the target's accounts and end their sessions", CO_PHASE_SETUP, CO_TARGET, 0,
+         my_setup_lock_wanted, accounts_describe, accounts_locked_probe, unmarked_lock_and_end, unmarked_my_accounts_unlock),
     STEP("setup.read_only", "refuse client writes on the target", CO_PHASE_SETUP, CO_TARGET, 0, NULL, my_setup_closed_describe,
          my_setup_closed_probe, unmarked_my_setup_closed_apply, unmarked_my_setup_closed_revert),
     STEP("setup.copy", "copy the data", CO_PHASE_SETUP, CO_TARGET, CO_STEP_SLOW | CO_STEP_BOTH | CO_STEP_KEEPS,
          my_setup_copy_wanted, my_setup_copy_describe, my_setup_copy_probe, unmarked_my_setup_copy_apply, my_setup_copy_revert),
     STEP("setup.follow", "follow the source", CO_PHASE_SETUP, CO_TARGET, CO_STEP_BOTH, NULL, my_setup_follow_describe,
          my_setup_follow_probe, unmarked_my_setup_follow_apply, unmarked_promote_apply),
-    STEP("setup.lock_accounts", "lock the target's accounts, since its read_only wouldn't outlive a restart", CO_PHASE_SETUP,
-         CO_TARGET, 0, my_setup_lock_wanted, accounts_describe, accounts_locked_probe, unmarked_my_accounts_lock,
-         unmarked_my_accounts_unlock),
 
     /* warm_up: the target is closed for good */
     STEP("warm_up.target_accounts", "lock every account of the target", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, accounts_describe,
