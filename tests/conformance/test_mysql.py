@@ -105,3 +105,12 @@ def test_transactions_made_on_the_follower_are_found_and_refused(ready):
     assert "errant_transactions" in [finding["code"] for finding in result.json["findings"]], result
     assert ready.tool("cutover", "--yes").code in (1, 2)
     assert ready.a.is_open()
+
+
+def test_root_that_keeps_trying_writes_nothing_on_the_follower(ready):
+    """Our own rows need super_read_only off for a moment: seen to let a write of root's through."""
+    with ready.load(writers=1, kinds=("superuser",), pause_s=0.0005) as load:  # one writer alone stays with b
+        wait_for(lambda: load.writers[0].tried > 20, 20, "root tries")
+        assert ready.tool("cutover", "--yes", "--when-ready=20s", fault="promote:end=error").code == 4
+    assert load.count() == 0, load.entries()[:5]
+    no_stray_gtids(ready)
