@@ -83,15 +83,15 @@ class Outcome:
 
 
 def nth(case):
-    """Which passing of a point that is passed many times; decisions are few."""
-    return 1 if case.phase == "decisions" else 1 + zlib.crc32(case.id.encode()) % 3
+    """Which passing of a point: calls are many, steps and decisions few."""
+    return 1 + zlib.crc32(case.id.encode()) % 3 if case.phase == "calls" else 1
 
 
 def arm(case):
     """(fault of the tool, fault of the guardian, fault of resume)"""
     action = "delay:600" if case.action == "delay" else case.action
-    if case.phase in ("calls", "decisions") and case.action not in ("error", "kill", "kill_both"):
-        case = dataclasses.replace(case, point=f"{case.point}#{nth(case)}")  # one call, not each
+    if not case.point.endswith((":begin", ":end")) and case.action not in ("error", "kill", "kill_both"):
+        case = dataclasses.replace(case, point=f"{case.point}#{nth(case)}")  # once, not each time
     if case.where == "tool":
         return f"{case.point}={action}", None, None
     if case.where == "undo":
