@@ -90,7 +90,7 @@ def nth(case):
 def arm(case):
     """(fault of the tool, fault of the guardian, fault of resume)"""
     action = "delay:600" if case.action == "delay" else case.action
-    if not case.point.endswith((":begin", ":end")) and case.action not in ("error", "kill", "kill_both"):
+    if case.where != "server" and not case.point.endswith((":begin", ":end")) and not case.action.startswith("kill"):
         case = dataclasses.replace(case, point=f"{case.point}#{nth(case)}")  # once, not each time
     if case.where == "tool":
         return f"{case.point}={action}", None, None
