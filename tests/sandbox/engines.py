@@ -18,7 +18,6 @@ ENGINES = {
     "redis-to-valkey": ("redis_server", "RedisToValkey", "redis"),
     "mongodb": ("mongodb", "MongoDB", "mongodb"),
     "mongodb-double": ("mongodb", "MongoDBDouble", "mongodb"),
-    "mongodb-double-4.0": ("mongodb", "MongoDBDouble40", "mongodb"),
 }
 
 
