@@ -10,6 +10,7 @@
 #include <mongoc/mongoc.h>
 
 #include "changeover/driver.h"
+#include "optime.h"
 
 #define MG_MARKER_DB "local" /* not replicated, kept by an initial sync, writable on secondaries too */
 #define MG_MARKER_COLLECTION "changeover"
@@ -81,11 +82,6 @@ char *mg_dup(const char *text);
 
 /* ---------------------------------------------------------------- state.c */
 
-struct mg_optime {
-    int64_t term;
-    uint32_t seconds, increment;
-};
-
 struct mg_state {
     bool primary; /* and accepts writes, drained */
     bool secondary;
@@ -135,9 +131,6 @@ enum co_result mg_discover(struct co_call *call);
 
 /* "<replica set id>/<term>/<seconds>.<increment>" */
 char *mg_position_text(const struct mg_state *state); /* NULL: no memory */
-bool mg_position_parse(const char *text, char ret_set[64], struct mg_optime *ret);
-enum co_order mg_compare(const char *have, const char *want);
-void mg_distance(const char *have, const char *want, struct co_distance *ret);
 enum co_result mg_position(struct co_call *call, struct co_text *ret);
 enum co_result mg_applied(struct co_call *call, struct co_text *ret);
 enum co_result mg_link(struct co_call *call, struct co_link *ret);
