@@ -84,10 +84,23 @@ void rd_error_of_reply(struct co_call *call, const redisReply *reply, const char
 
 /* ---------------------------------------------------------------- commands out, replies in */
 
+/* CONFIG GET shows passwords: nothing that a server said stays in memory that was given back. */
+static void wipe(redisReply *reply)
+{
+    if (reply->str)
+        explicit_bzero(reply->str, (size_t)reply->len);
+    for (size_t at = 0; reply->type == REDIS_REPLY_ARRAY && at < reply->elements; at++) {
+        if (reply->element[at])
+            wipe(reply->element[at]);
+    }
+}
+
 void rd_replies_done(struct rd_replies *replies)
 {
-    for (size_t at = 0; at < replies->count; at++)
+    for (size_t at = 0; at < replies->count; at++) {
+        wipe(replies->reply[at]);
         freeReplyObject(replies->reply[at]);
+    }
     replies->count = 0;
     replies->exec = NULL;
 }
@@ -188,6 +201,8 @@ enum co_result rd_exchange(struct co_call *call, struct co_conn *conn, bool chan
         if (result == CO_DONE)
             ret->count++;
     }
+    if (conn->reader->buf && conn->reader->pos == conn->reader->len)
+        explicit_bzero(conn->reader->buf, conn->reader->len);
     if (result == CO_DONE)
         return CO_DONE;
     /* the server's last word, such as "max number of clients reached", says more than "connection lost" */
