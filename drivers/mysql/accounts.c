@@ -74,8 +74,7 @@ enum co_result my_accounts_read(struct co_call *call, struct co_conn *from, stru
     my_str_add(&sql, ")");
     enum co_result r = my_read(call, from, my_cstr(&sql), &sets);
     if (r == CO_DONE)
-        r = my_read(call, to, my_is_mysql(to) ? "SELECT User,Host FROM mysql.user" : "SELECT User,Host FROM mysql.global_priv",
-                    &there);
+        r = my_read(call, to, "SELECT a,b FROM " MY_SCHEMA ".originals WHERE kind='kept'", &there);
     if (r != CO_DONE)
         return r;
     for (MYSQL_ROW row; r == CO_DONE && (row = mysql_fetch_row(sets.set[0]));) {

@@ -39,10 +39,11 @@ void my_dump_describe(struct co_call *call, struct co_text *ret)
                          "%s --defaults-file=<in memory> --single-transaction --quick --routines --triggers --events %s "
                          "--databases <all of the source's> | "
                          "%s --defaults-file=<in memory> --init-command='SET SESSION sql_log_bin=0'\n"
-                         "CREATE USER, CREATE ROLE, GRANT <as on the source>",
+                         "CREATE USER, CREATE ROLE, GRANT <as on the source>%s",
                          mysql ? "super_" : "", mysql ? 0 : 1, call->conn ? my_word_reset_log(call->conn) : "RESET MASTER",
                          default_program(call->conn, true), mysql ? "--set-gtid-purged=ON" : "--master-data=1 --gtid",
-                         default_program(call->conn, false));
+                         default_program(call->conn, false),
+                         mysql ? "" : "\nRESET MASTER\nSET GLOBAL gtid_binlog_state=<position of the dump>");
 }
 
 /* ---------------------------------------------------------------- option files */
@@ -128,7 +129,7 @@ static enum co_result option_file_make(struct co_call *call, enum co_side side, 
 
 /* ---------------------------------------------------------------- the target made empty */
 
-static enum co_result begin(struct co_call *call, bool *ret_again)
+static enum co_result begin(struct co_call *call)
 {
     MY_SETS_AUTO schemas = {0};
     MY_SETS_AUTO state = {0};
@@ -137,14 +138,17 @@ static enum co_result begin(struct co_call *call, bool *ret_again)
         r = my_read(call, call->conn, "SELECT value FROM " MY_SCHEMA ".originals WHERE kind='copy'", &state);
     if (r != CO_DONE)
         return r;
-    bool ours = my_value(&state, 0, 0) != NULL;
+    const char *copy = my_value(&state, 0, 0);
+    bool ours = copy && strcmp(copy, "started") == 0; /* what a copy left that was interrupted may go */
     const char *replace = call->host->option(call->ctx, "setup.replace_b");
     bool may_drop = ours || (replace && strcmp(replace, "true") == 0);
-    *ret_again = ours;
     MY_STR_AUTO names = {0};
     MY_STR_AUTO sql = {0};
     if (my_is_mysql(call->conn))
         my_str_add(&sql, "SET GLOBAL super_read_only=0;");
+    if (!ours) /* these are the target's own; what an interrupted copy made isn't */
+        my_str_add(&sql,
+                   "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value) SELECT 'kept',User,Host,'' FROM mysql.user;");
     my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','started');SET GLOBAL "
                      "event_scheduler=OFF;SET SESSION foreign_key_checks=0;");
     for (MYSQL_ROW row; (row = mysql_fetch_row(schemas.set[0]));) {
@@ -292,7 +296,6 @@ enum co_result my_dump_copy(struct co_call *call)
 {
     if (!call->other)
         return my_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "the source can't be reached");
-    bool again = false;
     MY_SETS_AUTO schemas = {0};
     MY_SETS_AUTO size = {0};
     __attribute__((cleanup(my_accounts_done))) struct my_accounts accounts = {0};
@@ -305,9 +308,9 @@ enum co_result my_dump_copy(struct co_call *call)
             "SELECT COALESCE(SUM(DATA_LENGTH),0) FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN (" SYSTEM_SCHEMAS ")",
             &size);
     if (r == CO_DONE)
-        r = my_accounts_read(call, call->other, call->conn, &accounts);
+        r = begin(call);
     if (r == CO_DONE)
-        r = begin(call, &again);
+        r = my_accounts_read(call, call->other, call->conn, &accounts);
     if (r == CO_DONE)
         r = stream(call, schemas.set[0], my_int(my_value(&size, 0, 0), -1));
     if (r == CO_DONE)

@@ -106,12 +106,14 @@ enum co_result my_foreign_where(struct co_call *call, struct my_str *sql)
         my_str_quote(sql, call->conn->account_user);
     }
     my_str_add(sql, ")");
-    if (call->conn->floor_id) /* MySQL shows the name that is claimed; an event's thread is Connect too, in other states */
-        my_str_addf(
-            sql,
-            " AND NOT (p.ID>%llu AND (p.USER='unauthenticated user' OR (p.COMMAND IN ('Connect','Killed') AND p.STATE IN "
-            "('login','Receiving from client','Sending to client'))))",
-            (unsigned long long)call->conn->floor_id);
+    /* While it logs in a session already bears the name that it claims. An event's thread is Connect too, but has no port and
+     * never reads. */
+    if (call->conn->floor_id)
+        my_str_addf(sql,
+                    " AND NOT (p.ID>%llu AND (p.USER='unauthenticated user' OR (p.COMMAND IN ('Connect','Killed','Busy') AND "
+                    "(COALESCE(p.STATE,'') IN ('login','Receiving from client','Reading from net') OR (p.HOST LIKE '%%:%%' AND "
+                    "COALESCE(p.STATE,'') IN ('Sending to client','Writing to net','Rollback'))))))",
+                    (unsigned long long)call->conn->floor_id);
     return sql->overflow ? my_out_of_memory(call) : CO_DONE;
 }
 

@@ -243,7 +243,8 @@ static enum co_result disabled_events(struct co_call *call, struct my_sets *sets
                      "information_schema.EVENTS "
                      "WHERE STATUS<>'ENABLED' AND (EVENT_SCHEMA,EVENT_NAME) IN (");
     my_str_add(&sql, list.len ? my_cstr(&list) : "('','')");
-    my_str_add(&sql, ");SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler','account','hold')");
+    my_str_add(&sql,
+               ");SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler','account','hold','copy')");
     if (r != CO_DONE || sql.overflow || list.overflow)
         return r != CO_DONE ? r : my_out_of_memory(call);
     return my_read(call, call->conn, my_cstr(&sql), sets);
@@ -271,7 +272,7 @@ static enum co_result open_events_apply(struct co_call *call)
     my_add_enable(&sql, sets.set[1]);
     if (scheduler_wanted(call) && !my_truth(my_value(&sets, 0, 0)))
         my_str_add(&sql, "SET GLOBAL event_scheduler=ON;");
-    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler','account','hold');");
+    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler','account','hold','copy','kept');");
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
 }
 
@@ -280,6 +281,8 @@ static enum co_result open_events_apply(struct co_call *call)
 static enum co_result follow_describe(struct co_call *call, struct co_text *ret)
 {
     MY_STR_AUTO sql = {0};
+    if (!mysql_or_unknown(call))
+        my_str_add(&sql, "SET GLOBAL gtid_slave_pos=<its own position>\n");
     enum co_result r = my_follow_sql(call, call->conn, &sql, true);
     if (r != CO_DONE)
         return r;
@@ -427,6 +430,17 @@ UNMARKED(lock_and_end)
 UNMARKED(my_accounts_unlock)
 UNMARKED(promote_apply)
 
+/* The copy isn't one of this source any more: a later setup has to make it anew. */
+static enum co_result stop_for_good(struct co_call *call)
+{
+    bool there = false;
+    enum co_result r = my_schema_there(call, call->conn, &there);
+    if (r == CO_DONE && there)
+        r = my_write(call, call->conn, true, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('copy','kept');", NULL);
+    return r == CO_DONE ? promote_apply(call) : r;
+}
+UNMARKED(stop_for_good)
+
 /* ---------------------------------------------------------------- the table */
 
 #define STEP(NAME, TITLE, PHASE, ROLE, FLAGS, WANTED, DESCRIBE, PROBE, APPLY, REVERT)                                          \
@@ -488,7 +502,7 @@ const struct co_step my_steps[] = {
          follow_probe, follow_apply, promote_apply),
 
     STEP("detach.stop_following", "stop following", CO_PHASE_DETACH, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL,
-         detach_follow_describe, following_none, unmarked_promote_apply, NULL),
+         detach_follow_describe, following_none, unmarked_stop_for_good, NULL),
     STEP("detach.ours", "remove the tool's schemas and accounts", CO_PHASE_DETACH, CO_SOURCE, CO_STEP_NO_WAY_BACK, NULL,
          ours_describe, ours_gone, ours_drop, NULL),
 };
