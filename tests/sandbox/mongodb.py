@@ -1,5 +1,6 @@
 """MongoDB: a real mongod found through MONGOD or on the PATH, or (engines "mongodb-double*") the double of a replica set
 member in mongodb_double.py, which is no MongoDB."""
+import json
 import os
 import pathlib
 import shutil
@@ -118,16 +119,10 @@ class Member(Server):
 
     def initiate(self):
         connection = wire.Connection("127.0.0.1", self.port)
-        if self.auth:
-            connection.close()
-            connection = self.first_connection()
-        config = {"_id": "rs", "members": [{"_id": 0, "host": f"127.0.0.1:{self.port}", "votes": 1, "priority": 1.0}]}
-        connection.command("admin", {"replSetInitiate": config})
+        connection.command("admin", {"replSetInitiate": {"_id": "rs", "members": [
+            {"_id": 0, "host": f"127.0.0.1:{self.port}", "votes": 1, "priority": 1.0}]}})
         connection.close()
-        wait_for(self.is_primary, 20, f"{self.name} is primary")
-
-    def first_connection(self):
-        return wire.Connection("127.0.0.1", self.port)
+        wait_for(self.is_primary, 30, f"{self.name} is primary")
 
     def is_primary(self):
         connection = wire.Connection("127.0.0.1", self.port)
@@ -151,9 +146,18 @@ class Member(Server):
 
 
 class MongoDB(Member):
-    """A real one, without access control for now: with it its accounts must be made first, over the localhost exception."""
+    """A real one, with access control: its accounts are made over the localhost exception, with the role that the driver's
+    grants name (the tests' tool account reads the ledger, too). Written after the manual; no mongod was there to try it on."""
 
-    auth = False
+    PRIVILEGES = [
+        {"resource": {"cluster": True}, "actions": [
+            "replSetGetStatus", "replSetGetConfig", "replSetConfigure", "replSetStateChange", "inprog", "killop", "serverStatus",
+            "listDatabases", "getCmdLineOpts"]},
+        {"resource": {"db": "local", "collection": "changeover"}, "actions": ["find", "insert", "update", "remove"]},
+        {"resource": {"db": "local", "collection": "oplog.rs"}, "actions": ["find"]},
+        {"resource": {"db": "local", "collection": "startup_log"}, "actions": ["find"]},
+        {"resource": {"db": "config", "collection": "user_writes_critical_sections"}, "actions": ["find"]},
+    ]
 
     @staticmethod
     def binary():
@@ -165,8 +169,27 @@ class MongoDB(Member):
 
     def arguments(self):
         (self.folder / "data").mkdir(exist_ok=True)
-        return [self.binary(), "--port", str(self.port), "--bind_ip", "127.0.0.1", "--dbpath", str(self.folder / "data"),
-                "--replSet", "rs", "--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"]
+        key = self.box.folder / "mongodb.key"
+        if not key.exists():
+            key.write_text("bm90IGEgc2VjcmV0\n")
+            key.chmod(0o600)
+        return [self.binary(), "--port", str(self.port), "--bind_ip", "127.0.0.1", "--dbpath", str(self.folder / "data"), "--keyFile",
+                str(key), "--replSet", "rs", "--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"]
+
+    def initiate(self):
+        super().initiate()
+        connection = wire.Connection("127.0.0.1", self.port)
+        version = connection.command("admin", {"buildInfo": 1})["versionArray"][0]
+        connection.command("admin", {"createUser": "root", "pwd": PASSWORDS["root"], "roles": ["root"]})
+        connection.close()
+        connection = self.connect("root")
+        privileges = [dict(one) for one in self.PRIVILEGES]
+        if version >= 6:
+            privileges[0] = {**privileges[0], "actions": [*privileges[0]["actions"], "setUserWriteBlockMode"]}
+        connection.command("admin", {"createRole": "changeover", "privileges": privileges, "roles": []})
+        connection.command("admin", {"createUser": "tool", "pwd": PASSWORDS["tool"], "roles": ["changeover", "readAnyDatabase"]})
+        connection.command("admin", {"createUser": "app", "pwd": PASSWORDS["app"], "roles": ["readWriteAnyDatabase"]})
+        connection.close()
 
 
 class MongoDBDouble(Member):
@@ -182,20 +205,11 @@ class MongoDBDouble(Member):
         arguments = [sys.executable, str(pathlib.Path(__file__).with_name("mongodb_double.py")), "--port", str(self.port), "--data",
                      str(self.folder / "data"), "--version", self.version, "--election-ms", "1000"]
         if self.auth:
-            import json
-
             users = self.folder / "users.json"
             users.write_text(json.dumps({name: {"password": password, "roles": ROLES[name]} for name, password in PASSWORDS.items()}))
             users.chmod(0o600)
             arguments += ["--users", str(users)]
         return arguments
-
-    def initiate(self):
-        connection = wire.Connection("127.0.0.1", self.port)
-        connection.command("admin", {"replSetInitiate": {"_id": "rs", "members": [
-            {"_id": 0, "host": f"127.0.0.1:{self.port}", "votes": 1, "priority": 1.0}]}})
-        connection.close()
-        wait_for(self.is_primary, 20, f"{self.name} is primary")
 
 
 class MongoDBDouble40(MongoDBDouble):
