@@ -156,7 +156,7 @@ class PostgreSQL(Server):
         self.folder.chmod(0o755)
         with open(self.data / "postgresql.conf", "a", encoding="ascii") as file:
             file.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
-                       "shared_buffers = 16MB\nmax_connections = 60\nwal_level = replica\nmax_wal_senders = 10\n"
+                       "shared_buffers = 16MB\nmax_connections = 60\nmax_prepared_transactions = 5\nwal_level = replica\nmax_wal_senders = 10\n"
                        "max_wal_size = 256MB\nhot_standby = on\nwal_log_hints = on\nautovacuum_naptime = 5s\n"
                        "wal_keep_size = 128MB\nlog_line_prefix = '%m [%p] %a '\n")
         self.own_all()

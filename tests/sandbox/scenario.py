@@ -11,8 +11,17 @@ OTHER = {"a": "b", "b": "a"}
 
 class Scenario:
     def __init__(self, box, engine, **options):
-        self.box, self.engine = box, engine
-        self.pair = box.pair(engine, **options)
+        self.begin(box, box.pair(engine, **options))
+
+    @classmethod
+    def of(cls, box, pair):
+        """With a pair that the test made itself."""
+        scene = cls.__new__(cls)
+        scene.begin(box, pair)
+        return scene
+
+    def begin(self, box, pair):
+        self.box, self.engine, self.pair = box, pair.engine, pair
         self.a, self.b = self.pair.a, self.pair.b
         self.legs = self.pair.legs
         self.tool = box.tool([self.pair])
