@@ -39,7 +39,7 @@ class PostgreSQL:
         self.original = self.hba.read_text()
 
     def connect(self, server):
-        connection = server.connect("bare", "postgres", timeout_s=60)
+        connection = server.connect("postgres", "bare", timeout_s=60)
         connection.autocommit = True
         return connection
 
