@@ -59,9 +59,13 @@ enum co_result my_closed_look(struct co_call *call, struct my_closed *ret)
     my_own_sql(call, &sql);
     my_str_add(&sql, "SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(u.User,'@',u.Host)),''),200)");
     enum co_result r = unlocked_from(call, &sql);
-    my_str_add(&sql, ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(EVENT_SCHEMA,'.',EVENT_NAME)),''),200) FROM "
-                     "information_schema.EVENTS "
-                     "WHERE STATUS='ENABLED';");
+    /* MariaDB's table itself: information_schema.EVENTS goes through a temporary table on disk, and this look is in the write
+     * pause */
+    my_str_add(&sql, my_is_mysql(call->conn)
+                         ? ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(EVENT_SCHEMA,'.',EVENT_NAME)),''),200) FROM "
+                           "information_schema.EVENTS WHERE STATUS='ENABLED';"
+                         : ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(db,'.',name)),''),200) FROM mysql.event WHERE "
+                           "status='ENABLED';");
     my_str_addf(&sql, "SELECT %s;", scheduler_from(call->conn));
     my_str_add(&sql, "SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(p.ID,' ',p.USER,'@',p.HOST,' ',p.COMMAND)),''),200) "
                      "FROM information_schema.PROCESSLIST p WHERE ");

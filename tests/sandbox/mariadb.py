@@ -129,7 +129,7 @@ class MariaDB(Server):
 
     def configuration(self):
         return (f"[mariadbd]\ndatadir={self.data}\nport={self.port}\nbind-address=127.0.0.1\nsocket={self.folder}/s\n"
-                f"pid-file={self.folder}/pid\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
+                f"pid-file={self.folder}/pid\ntmpdir={self.folder}\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
                 "log-slave-updates=1\nbinlog-format=ROW\ngtid-strict-mode=1\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
                 "innodb-log-file-size=16M\nslave-parallel-threads=4\nskip-name-resolve=0\nmax-connections=80\nslave-net-timeout=5\n"
                 "report-host=127.0.0.1\n")
@@ -293,7 +293,7 @@ class MySQL(MariaDB):
 
     def configuration(self):
         return (f"[mysqld]\ndatadir={self.data}\nport={self.port}\nbind-address=127.0.0.1\nsocket={self.folder}/s\nmysqlx=OFF\n"
-                f"pid-file={self.folder}/pid\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
+                f"pid-file={self.folder}/pid\ntmpdir={self.folder}\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
                 "gtid-mode=ON\nenforce-gtid-consistency=ON\nlog-replica-updates=ON\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
                 "innodb-redo-log-capacity=16M\nsecure-file-priv=NULL\nskip-name-resolve=0\nmax-connections=80\nreplica-net-timeout=5\n"
                 "report-host=127.0.0.1\n")
