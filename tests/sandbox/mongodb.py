@@ -211,6 +211,11 @@ class MongoDBDouble(Member):
             arguments += ["--users", str(users)]
         return arguments
 
+    def cut_link(self, cut):
+        connection = self.connect("tool")
+        connection.command("admin", {"doubleCut": cut})
+        connection.close()
+
 
 class MongoDBDouble40(MongoDBDouble):
     """Of 4.0 without access control: can't be promoted closed."""

@@ -64,7 +64,7 @@ class Member:
         self.last_primary, self.not_before, self.frozen_until = time.monotonic(), 0.0, 0.0
         self.injected, self.sessions, self.salted = {}, {}, {}
         self.source, self.peers = "", set()
-        self.started = time.time()
+        self.started, self.cut = time.time(), False
         self.load()
 
     # ------------------------------------------------------------ what survives a kill
@@ -306,7 +306,7 @@ class Member:
         connection, connected = None, None
         while True:
             with self.changed:
-                source = self.primary_name() if self.state in (SECONDARY, STARTUP2) else None
+                source = self.primary_name() if self.state in (SECONDARY, STARTUP2) and not self.cut else None
                 self.source = source or ""
                 request = {"doubleFetch": 1, "from": self.name, "after": list(self.last())}
             if not source:
@@ -852,6 +852,11 @@ class Session:
 
     def do_doublefetch(self, command):
         return self.member.give(command)
+
+    def do_doublecut(self, command):
+        """Stops fetching, or goes on; heartbeats stay."""
+        self.member.cut = command["doubleCut"]
+        return {"ok": 1.0}
 
     def do_doubleinject(self, command):
         rule = {"times": command.get("times", 1), "lose": command.get("lose", False), "delay_ms": command.get("delay_ms", 0)}
