@@ -87,11 +87,13 @@ enum co_result pg_identify(struct co_call *call, struct co_identity *ret)
     ret->accepts_writes = follower || fenced || closure == PG_CLOSED ? CO_NO : CO_YES;
     ret->data_bytes = -1;
     if (!call->run) {
-        /* Counts the files of every database: not in a run, where each login would pay for it. */
+        /* Counts the files of every database: not in a run, where each login would pay for it, and no longer than a look
+         * at the lag may take. */
         PG_RESULT size = NULL;
         result = pg_query(
             call, conn, PG_READ,
-            "SELECT sum(pg_catalog.pg_database_size(oid))::bigint FROM pg_catalog.pg_database "
+            "SET LOCAL statement_timeout = 25; SELECT sum(pg_catalog.pg_database_size(oid))::bigint FROM "
+            "pg_catalog.pg_database "
             "WHERE pg_catalog.has_database_privilege(oid, 'CONNECT') OR pg_catalog.pg_has_role('pg_read_all_stats', 'MEMBER')",
             0, NULL, &size);
         if (result == CO_DONE)
