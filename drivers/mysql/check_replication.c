@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 static void check_source_role(struct my_check *c)
 {
@@ -55,7 +56,29 @@ static void check_link(struct my_check *c, const struct my_follow *f)
                 "the target follows %u servers", f->others + 1);
 }
 
-/* The target is read first, so that nothing it has just been sent looks like its own. */
+/* Whether `own` has transactions that `position` lacks and that another server than the source made. The source's own don't
+ * count: it sends a transaction before it shows it in its own position (seen on MySQL 9.7). */
+static bool has_others(struct my_check *c, const char *own, const char *position)
+{
+    bool mysql = my_is_mysql(c->target);
+    const char *source = my_var(&c->source_vars, mysql ? "server_uuid" : "server_id");
+    for (const char *at = own; *at;) {
+        MY_STR_AUTO part = {0};
+        struct co_distance extra = {.size = sizeof extra};
+        my_str_addn(&part, at, strcspn(at, ","));
+        my_pos_distance(position, my_cstr(&part), &extra);
+        const char *maker = my_cstr(&part) + (mysql ? 0 : strcspn(my_cstr(&part), "-") + 1);
+        bool of_source =
+            source && (mysql ? strncasecmp(maker, source, 36) == 0 : strtoull(maker, NULL, 10) == strtoull(source, NULL, 10));
+        if (extra.transactions > 0 && !of_source)
+            return true;
+        at += strcspn(at, ",");
+        at += *at == ',';
+    }
+    return false;
+}
+
+/* The target is read first, so that little of what it has just been sent looks like its own. */
 static void check_errant(struct my_check *c, const struct my_follow *f)
 {
     MY_SETS_AUTO target = {0};
@@ -73,10 +96,7 @@ static void check_errant(struct my_check *c, const struct my_follow *f)
     const char *own = my_value(&target, 0, 0), *applied = my_value(&target, 0, 1), *position = my_value(&source, 0, 0);
     if (!own || !*own || !position)
         return;
-    struct co_distance extra = {.size = sizeof extra};
-    enum co_order order = my_pos_compare(own, position);
-    my_pos_distance(position, own, &extra); /* what the target has and the source hasn't */
-    if (order == CO_ORDER_DIVERGED || (order == CO_ORDER_AHEAD) || (my_is_mysql(c->target) && extra.transactions > 0))
+    if (my_pos_compare(own, position) == CO_ORDER_DIVERGED || has_others(c, own, position))
         my_find(c, "errant_transactions", CO_ERROR, (int)c->target_side,
                 "Find out what they are (mariadb-binlog, mysqlbinlog) and make the copy anew; or, where they are harmless, "
                 "give them to the source as empty "
