@@ -1,4 +1,5 @@
 """Counter-examples of PostgreSQL: each was tried on a real server, and broke an earlier draft of the protocol."""
+import threading
 import time
 
 import psycopg2
@@ -131,3 +132,65 @@ def test_stop_leaves_nothing_to_rewind_and_an_undo_starts_the_primary_again(scen
         assert scene.run().code == 0
     assert scene.check(load, "a") == "b"
     assert scene.run("rollback").code == 0
+
+
+def test_a_promotion_that_comes_late_does_not_open_b(ready):
+    """1, 17: the reply is lost, A is opened again, and then the promotion arrives."""
+    with ready.load(writers=4) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        result = ready.tool("cutover", "--yes", "--when-ready=20s", fault="promote.server:before=late", json=True, timeout_s=120)
+        assert result.code in (4, 5), result
+        assert ready.settle("a") == "a"
+        at = load.count("a")
+        wait_for(lambda: load.count("a") > at + 20, 20, "A takes writes")
+        assert not ready.b.is_open()
+    assert ready.check(load, "a", committed=False) == "a"
+
+
+def test_timeouts_of_the_server_do_not_end_the_tools_sessions(ready):
+    """21: timers of the server."""
+    for server in (ready.a, ready.b):
+        for name, value in (("idle_session_timeout", "800ms"), ("idle_in_transaction_session_timeout", "800ms"),
+                            ("statement_timeout", "900ms"), ("lock_timeout", "500ms")):
+            server.query(f"ALTER SYSTEM SET {name} = '{value}'")
+        server.query("SELECT pg_reload_conf()")
+    result = ready.run("cutover", fault="prove:begin=delay:2000,fence:begin=delay:2000", json=True)
+    assert result.code == 0, result
+
+
+def test_a_name_that_leads_to_the_other_server_is_not_followed(ready):
+    """24: A's address is one that the switch of traffic re-points."""
+    text = ready.tool.config_path.read_text()
+    ready.tool.write_config(text.replace(f"127.0.0.1:{ready.a.port}/", f"127.0.0.1:{ready.b.port}/"))
+    assert ready.tool("lag").code in (3, 65)
+    assert ready.tool("cutover", "--yes").code in (3, 65)
+    ready.tool.write_config(text)
+    assert ready.open_side() == "a"
+    assert ready.run("cutover").code == 0
+
+
+def test_the_way_back_keeps_as_own_configuration(ready):
+    """19: pg_rewind copies B's files over A's."""
+    names = ("postgresql.conf", "pg_hba.conf")
+    before = [(ready.a.data / name).read_text(encoding="utf-8") for name in names]
+    assert ready.run("cutover").code == 0
+    ready.caught_up()
+    assert [(ready.a.data / name).read_text(encoding="utf-8") for name in names] == before
+    assert ready.run("rollback").code == 0
+    assert [(ready.a.data / name).read_text(encoding="utf-8") for name in names] == before
+
+
+def test_a_restart_of_a_between_proof_and_commit_is_seen(ready):
+    """10: the proof is taken again after the last promotion."""
+    with ready.load(writers=4) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        runs = ready.runs()
+        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="promote:begin=delay:2000", json=True)
+        wait_for(lambda: ready.at_phase("promote", after=runs), 60, "everything is proven")
+        restart = threading.Thread(target=ready.a.crash_and_restart)
+        restart.start()
+        result = ready.tool.finish(child, 120)
+        restart.join(60)
+        assert result.code in (4, 5), result
+        assert ready.settle("a") == "a"
+    ready.check(load, "a", committed=False)
