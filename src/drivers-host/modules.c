@@ -154,14 +154,12 @@ static void load_folder(const char *folder)
     free(items);
 }
 
-static void load_all(void)
+/* The folders that are searched, in order, until fn says that it has enough. */
+static void each_folder(bool (*fn)(const char *folder, const char *engine), const char *engine)
 {
-    if (modules_loaded)
-        return;
-    modules_loaded = true;
     const char *variable = getenv("CHANGEOVER_DRIVERS");
     if (variable && *variable) {
-        load_folder(variable); /* and no other: tests and packagers say exactly what they mean */
+        fn(variable, engine); /* and no other: tests and packagers say exactly what they mean */
         return;
     }
     char program[PATH_MAX];
@@ -172,16 +170,43 @@ static void load_all(void)
         if (slash) {
             *slash = '\0';
             CO_AUTOFREE char *folder = co_printf("%s/drivers", program);
-            if (folder)
-                load_folder(folder);
+            if (folder && fn(folder, engine))
+                return;
 #ifdef CO_LIBDIR_FROM_BINDIR
             CO_AUTOFREE char *installed = co_printf("%s/" CO_LIBDIR_FROM_BINDIR, program);
-            if (installed)
-                load_folder(installed);
+            if (installed && fn(installed, engine))
+                return;
 #endif
         }
     }
-    load_folder(CO_LIBDIR);
+    fn(CO_LIBDIR, engine);
+}
+
+static bool load_every(const char *folder, const char *engine)
+{
+    (void)engine;
+    load_folder(folder);
+    return false;
+}
+
+static void load_all(void)
+{
+    if (modules_loaded)
+        return;
+    modules_loaded = true;
+    each_folder(load_every, NULL);
+}
+
+/* The module that is named like the engine: most are, and then the others' client libraries stay out of the process. */
+static bool load_namesake(const char *folder, const char *engine)
+{
+    CO_AUTOFREE char *name = co_printf("changeover-%s.so", engine);
+    CO_AUTOFREE char *path = name ? co_printf("%s/%s", folder, name) : NULL;
+    if (!path || strchr(engine, '/') || access(path, R_OK) != 0)
+        return false;
+    if (!known_file(name))
+        load_file(path);
+    return true;
 }
 
 static void list_engines(struct co_text *ret)
@@ -194,8 +219,13 @@ static void list_engines(struct co_text *ret)
 int co_module_for_engine(const char *engine, const struct co_module **ret, struct co_error *err)
 {
     pthread_mutex_lock(&modules_lock);
-    load_all();
+    if (!modules_loaded && !serves(engine))
+        each_folder(load_namesake, engine);
     struct entry *entry = serves(engine);
+    if (!entry) {
+        load_all();
+        entry = serves(engine);
+    }
     if (!entry)
         entry = serves_scheme(engine);
     int rc = 0;

@@ -7,6 +7,7 @@
 #include "lag/lag.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -111,6 +112,20 @@ static void begin(struct co_lag *lag, struct co_lag_sample *ret)
                                   .primary = co_pair_source(lag->pair)};
 }
 
+struct other_look {
+    struct co_endpoint *ep;
+    struct co_identity_data *id;
+    struct co_error err;
+    enum co_result got;
+};
+
+static void *look_at_other(void *arg)
+{
+    struct other_look *look = arg;
+    look->got = co_ep_identify(look->ep, co_now_ns() + CALL_NS, look->id, &look->err);
+    return NULL;
+}
+
 /* Who is the primary now? What the journal says, unless both servers say the opposite (a machine without
  * the journal, after a cutover). */
 static bool look_at_roles(struct co_lag *lag, struct co_lag_sample *ret)
@@ -119,12 +134,19 @@ static bool look_at_roles(struct co_lag *lag, struct co_lag_sample *ret)
     struct co_identity_data id[2] = {0};
     bool good = false;
     enum co_result got[2];
-    for (int side = 0; side < 2; side++) {
-        got[side] = co_ep_identify(lag->ep[side], co_now_ns() + CALL_NS, &id[side], &err);
-        if (got[side] != CO_DONE) {
-            say(ret, CO_GATE_UNKNOWN, &err);
-            goto out;
-        }
+    /* both at once: connecting and logging in is most of what one shot costs */
+    struct other_look other = {.ep = lag->ep[1], .id = &id[1]};
+    pthread_t thread;
+    bool threaded = pthread_create(&thread, NULL, look_at_other, &other) == 0;
+    got[0] = co_ep_identify(lag->ep[0], co_now_ns() + CALL_NS, &id[0], &err);
+    if (threaded)
+        pthread_join(thread, NULL);
+    else
+        look_at_other(&other);
+    got[1] = other.got;
+    if (got[0] != CO_DONE || got[1] != CO_DONE) {
+        say(ret, CO_GATE_UNKNOWN, got[0] != CO_DONE ? &err : &other.err);
+        goto out;
     }
     int source = (int)co_pair_source(lag->pair);
     if (id[source].role == CO_ROLE_FOLLOWER && id[!source].role == CO_ROLE_PRIMARY) {
