@@ -144,11 +144,13 @@ static void check_target_cutover(struct co_call *call, const struct fake_answer 
     FAKE_LINE peer = {0};
     fake_peer(call, fake_side_of(call, CO_SOURCE), &peer);
     if (strcmp(fake_value(target, "role"), "follower") != 0 || strcmp(fake_value(target, "source"), peer.data) != 0) {
-        report(call, "target_not_following", CO_ERROR, (int)side, "the target doesn't follow the source", "Run `changeover setup`.");
+        report(call, "target_not_following", CO_ERROR, (int)side, "the target doesn't follow the source",
+               "Run `changeover setup`.");
         return;
     }
     if (source && strcmp(fake_value(source, "lineage"), fake_value(target, "lineage")) != 0) {
-        report(call, "other_lineage", CO_ERROR, (int)side, "the target holds another database's history", "Use an empty server.");
+        report(call, "other_lineage", CO_ERROR, (int)side, "the target holds another database's history",
+               "Use an empty server.");
     }
     if (*fake_value(target, "link_error") || *fake_value(target, "apply_error")) {
         const char *error = fake_value(target, *fake_value(target, "apply_error") ? "apply_error" : "link_error");
@@ -157,8 +159,8 @@ static void check_target_cutover(struct co_call *call, const struct fake_answer 
         report(call, "replication_broken", CO_ERROR, (int)side, message, "Repair it; then `changeover lag`.");
     }
     if (fk_get_int(&target->message, "apply_delay_ms", 0) > 0) {
-        report(call, "apply_delayed", CO_WARNING, (int)side, "the target applies late on purpose, which lengthens the write pause",
-               "set apply_delay_ms=0");
+        report(call, "apply_delayed", CO_WARNING, (int)side,
+               "the target applies late on purpose, which lengthens the write pause", "set apply_delay_ms=0");
     }
 }
 

@@ -93,7 +93,8 @@ enum co_result fake_capture(struct co_call *call, struct co_text *ret)
     if (gap) {
         return fake_fail(call, CO_NO_EFFECT, CO_E_STATE, gap, "The final position can only be read behind a fence.");
     }
-    if (call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, "captured_incarnation", fake_value(&look, "incarnation")) != 0) {
+    if (call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, "captured_incarnation", fake_value(&look, "incarnation")) !=
+        0) {
         return fake_fail(call, CO_NO_EFFECT, CO_E_IO, "what was captured can't be noted", NULL);
     }
     put(call, ret, fake_value(&look, "position"));
@@ -134,7 +135,8 @@ static const char *target_doubt(struct co_call *call, const struct fake_answer *
     }
     enum co_order order = fake_compare(fake_value(look, "position"), position);
     if (order != CO_ORDER_EQUAL && order != CO_ORDER_AHEAD) {
-        return order == CO_ORDER_BEHIND ? "the target hasn't applied the final position" : "the target's history isn't the source's";
+        return order == CO_ORDER_BEHIND ? "the target hasn't applied the final position"
+                                        : "the target's history isn't the source's";
     }
     return NULL;
 }
@@ -168,7 +170,8 @@ enum co_result fake_probe_write(struct co_call *call)
     struct co_conn *conn = NULL;
     const char *account = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
     enum co_secret which = account ? CO_SECRET_PROBE : CO_SECRET_PASSWORD;
-    enum co_result result = fake_login(call, account ? account : "tool", call->host->secret(call->ctx, call->side, which), &conn);
+    enum co_result result =
+        fake_login(call, account ? account : "tool", call->host->secret(call->ctx, call->side, which), &conn);
     if (result != CO_DONE) {
         return result;
     }
@@ -212,9 +215,11 @@ enum co_result fake_round(struct co_call *call)
     }
     if (*fake_value(&answer, "link_error")) {
         target->round_running = false;
-        return fake_fail(call, CO_NO_EFFECT, CO_E_BROKEN, fake_value(&answer, "link_error"), "See that the target can reach the source.");
+        return fake_fail(call, CO_NO_EFFECT, CO_E_BROKEN, fake_value(&answer, "link_error"),
+                         "See that the target can reach the source.");
     }
-    struct co_progress progress = {.what = "round", .done = fk_get_int(&answer.message, "received", -1), .total = -1, .unit = "entries"};
+    struct co_progress progress = {
+        .what = "round", .done = fk_get_int(&answer.message, "received", -1), .total = -1, .unit = "entries"};
     call->host->progress(call->ctx, &progress);
     target->round_running = !fake_flag(&answer, "synced");
     return target->round_running ? CO_AGAIN : CO_DONE;

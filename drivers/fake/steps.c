@@ -145,7 +145,8 @@ static enum co_result copy_apply(struct co_call *call)
         return fake_fail(call, CO_NO_EFFECT, CO_E_BROKEN, fake_value(&look, "link_error"),
                          "See that the target's server can reach the source at its `peer` address.");
     }
-    struct co_progress progress = {.what = "copy", .done = fk_get_int(&look.message, "received", -1), .total = -1, .unit = "entries"};
+    struct co_progress progress = {
+        .what = "copy", .done = fk_get_int(&look.message, "received", -1), .total = -1, .unit = "entries"};
     call->host->progress(call->ctx, &progress);
     return CO_AGAIN;
 }
@@ -408,11 +409,11 @@ static enum co_result drop_slot_probe(struct co_call *call, enum co_presence *re
 
 /* ---------------------------------------------------------------- the table */
 
-#define STEP(step_name, step_title, step_phase, step_role, step_flags, functions, step_apply, step_revert)                   \
-    {                                                                                                                        \
-        .size = sizeof(struct co_step), .name = (step_name), .title = (step_title), .phase = (step_phase), .role = (step_role), \
-        .flags = (step_flags), .describe = functions##_describe, .probe = functions##_probe, .apply = (step_apply),           \
-        .revert = (step_revert)                                                                                              \
+#define STEP(step_name, step_title, step_phase, step_role, step_flags, functions, step_apply, step_revert)                     \
+    {                                                                                                                          \
+        .size = sizeof(struct co_step), .name = (step_name), .title = (step_title), .phase = (step_phase),                     \
+        .role = (step_role), .flags = (step_flags), .describe = functions##_describe, .probe = functions##_probe,              \
+        .apply = (step_apply), .revert = (step_revert)                                                                         \
     }
 
 const struct co_step fake_steps[FAKE_STEP_COUNT] = {
@@ -430,19 +431,21 @@ const struct co_step fake_steps[FAKE_STEP_COUNT] = {
     STEP("warm_up.close", "refuse clients on the target", CO_PHASE_WARM_UP, CO_TARGET, 0, close, close_apply, close_revert),
     STEP("warm_up.end_clients", "end the clients' sessions on the target", CO_PHASE_WARM_UP, CO_TARGET, CO_STEP_NO_WAY_BACK,
          end_clients, end_clients_apply, NULL),
-    STEP("fence.stop_events", "stop the server's own events", CO_PHASE_FENCE, CO_SOURCE, 0, events, events_apply, events_revert),
+    STEP("fence.stop_events", "stop the server's own events", CO_PHASE_FENCE, CO_SOURCE, 0, events, events_apply,
+         events_revert),
     STEP("fence.refuse_writes", "refuse clients' writes on the source", CO_PHASE_FENCE, CO_SOURCE, 0, fence, fence_apply,
          fence_revert),
-    STEP("reverse_prepare.retire", "keep the source from becoming a writable primary again", CO_PHASE_REVERSE_PREPARE, CO_SOURCE,
-         0, retire, retire_apply, retire_revert),
-    STEP("promote.primary", "make the target a primary", CO_PHASE_PROMOTE, CO_TARGET, 0, promote, promote_apply, promote_revert),
+    STEP("reverse_prepare.retire", "keep the source from becoming a writable primary again", CO_PHASE_REVERSE_PREPARE,
+         CO_SOURCE, 0, retire, retire_apply, retire_revert),
+    STEP("promote.primary", "make the target a primary", CO_PHASE_PROMOTE, CO_TARGET, 0, promote, promote_apply,
+         promote_revert),
     STEP("open.accept_writes", "accept clients on the target", CO_PHASE_OPEN, CO_TARGET, CO_STEP_NO_WAY_BACK, open, open_apply,
          NULL),
     STEP("reverse.slot", "let the old source follow", CO_PHASE_REVERSE, CO_TARGET, 0, slot, slot_apply, slot_revert),
     STEP("reverse.follow", "make the old source follow the new primary", CO_PHASE_REVERSE, CO_SOURCE, CO_STEP_NO_WAY_BACK,
          reverse, reverse_apply, NULL),
-    STEP("undo.async", "let writes not wait for a follower that isn't there", CO_PHASE_UNDO, CO_SOURCE, CO_STEP_NO_WAY_BACK, async,
-         async_apply, NULL),
+    STEP("undo.async", "let writes not wait for a follower that isn't there", CO_PHASE_UNDO, CO_SOURCE, CO_STEP_NO_WAY_BACK,
+         async, async_apply, NULL),
     STEP("detach.unfollow", "stop following", CO_PHASE_DETACH, CO_TARGET, CO_STEP_NO_WAY_BACK, unfollow, unfollow_apply, NULL),
     STEP("detach.slot", "let no follower in", CO_PHASE_DETACH, CO_SOURCE, CO_STEP_NO_WAY_BACK, drop_slot, slot_revert, NULL),
 };

@@ -65,7 +65,7 @@ static bool plain(unsigned char c)
 void fk_buffer_encode(struct fk_buffer *buffer, const char *value)
 {
     static const char hex[] = "0123456789abcdef";
-    for (const unsigned char *p = (const unsigned char *)value; *p; ) {
+    for (const unsigned char *p = (const unsigned char *)value; *p;) {
         const unsigned char *run = p;
         while (plain(*p)) {
             p++;
@@ -123,7 +123,7 @@ static int digit(char c)
 char *fk_decode(char *word)
 {
     char *to = word;
-    for (char *from = word; *from; ) {
+    for (char *from = word; *from;) {
         if (from[0] == '%' && digit(from[1]) >= 0 && digit(from[2]) >= 0) {
             *to++ = (char)(digit(from[1]) * 16 + digit(from[2]));
             from += 3;

@@ -88,8 +88,8 @@ enum co_error_code {
 /* Caller-owned. Messages: lower case, no full stop, what failed and with which value; hints are sentences
  * that say what to do. Never a secret: the core masks known secrets once more when it takes the error. */
 struct co_error {
-    int code;         /* enum co_error_code */
-    char native[32];  /* the server's own code (SQLSTATE, errno, ...), or "" */
+    int code;        /* enum co_error_code */
+    char native[32]; /* the server's own code (SQLSTATE, errno, ...), or "" */
     char message[640];
     char hint[512];
 };
@@ -137,13 +137,13 @@ enum co_phase {
 /* A run as a driver sees it. */
 struct co_run {
     uint32_t size;
-    const char *id;       /* unique, [0-9a-z-], at most 40 characters */
-    const char *token;    /* "<id>:<epoch>": what the marker on both servers must hold for this process to act;
-                             the epoch grows when a guardian, a resume or a take-over takes the run */
-    const char *actor;    /* this process in the run, unique, at most 24 characters: "tool-1", "guardian-2", ... */
+    const char *id;           /* unique, [0-9a-z-], at most 40 characters */
+    const char *token;        /* "<id>:<epoch>": what the marker on both servers must hold for this process to act;
+                                 the epoch grows when a guardian, a resume or a take-over takes the run */
+    const char *actor;        /* this process in the run, unique, at most 24 characters: "tool-1", "guardian-2", ... */
     const char *session_name; /* "changeover:<id>:<actor>": how connections of the run name themselves
                              (application_name, CLIENT SETNAME, connection attribute, appName) */
-    enum co_side source;  /* the side that is the source */
+    enum co_side source;      /* the side that is the source */
 };
 
 /* ---------------------------------------------------------------- configuration as a driver sees it */
@@ -160,16 +160,16 @@ struct co_tls {
 /* One side's endpoint. All strings NULL where not given. The password is never here: see host->secret. */
 struct co_endpoint_config {
     uint32_t size;
-    const char *url;      /* as in the config without its password */
-    const char *scheme;   /* "postgresql", "redis", "rediss", ... */
+    const char *url;    /* as in the config without its password */
+    const char *scheme; /* "postgresql", "redis", "rediss", ... */
     const char *user;
-    const char *address;  /* host name, IP address (no brackets) or the absolute path of a socket (folder) */
-    int port;             /* 0: the engine's default */
-    const char *database; /* the path of the URL without its slash */
+    const char *address;      /* host name, IP address (no brackets) or the absolute path of a socket (folder) */
+    int port;                 /* 0: the engine's default */
+    const char *database;     /* the path of the URL without its slash */
     const char *peer_address; /* how the other side's server reaches this one; default: address */
     int peer_port;
     struct co_tls tls;
-    bool has_host;        /* `host.run` is configured: commands can be run on this side's machine */
+    bool has_host; /* `host.run` is configured: commands can be run on this side's machine */
 };
 
 enum co_option_type { CO_OPT_STRING, CO_OPT_BOOL, CO_OPT_INT, CO_OPT_BYTES, CO_OPT_DURATION_MS, CO_OPT_ENUM, CO_OPT_ARGV };
@@ -200,7 +200,7 @@ struct co_text; /* a string owned by the core; starts empty, at most 4 MiB */
 enum co_severity { CO_INFO = 0, CO_WARNING = 1, CO_ERROR = 2 };
 
 struct co_finding {
-    const char *code;    /* stable, [a-z0-9_], e.g. "wal_level_too_low"; what `accept:` names */
+    const char *code; /* stable, [a-z0-9_], e.g. "wal_level_too_low"; what `accept:` names */
     enum co_severity severity;
     int side;            /* enum co_side, or -1: the pair */
     const char *message; /* what is wrong and why it matters */
@@ -208,25 +208,25 @@ struct co_finding {
 };
 
 struct co_progress {
-    const char *what; /* "base backup", "waiting for 2 sessions: 4711 (idle in transaction, 12 s)" */
+    const char *what;    /* "base backup", "waiting for 2 sessions: 4711 (idle in transaction, 12 s)" */
     int64_t done, total; /* -1 unknown */
-    const char *unit; /* "bytes", "rows", "transactions", ... */
+    const char *unit;    /* "bytes", "rows", "transactions", ... */
 };
 
 /* A command line. argv[0] is looked up in PATH there. Any bytes but NUL are safe in a word, also through
  * ssh. No secret belongs in argv: give it on standard input. */
 struct co_command {
     uint32_t size;
-    enum co_side side;           /* whose machine; CO_SIDE_LOCAL: where the tool runs */
-    const char *const *argv;     /* NULL-terminated */
-    const void *input;           /* standard input, or NULL */
+    enum co_side side;       /* whose machine; CO_SIDE_LOCAL: where the tool runs */
+    const char *const *argv; /* NULL-terminated */
+    const void *input;       /* standard input, or NULL */
     size_t input_bytes;
 };
 
 enum co_note_scope {
-    CO_NOTE_RUN,  /* of this run: originals to put back, what was captured. Written to the journal and carried
-                     in the marker, so that a take-over from another machine has them too. */
-    CO_NOTE_PAIR  /* of the migration: what setup created and detach must remove */
+    CO_NOTE_RUN, /* of this run: originals to put back, what was captured. Written to the journal and carried
+                    in the marker, so that a take-over from another machine has them too. */
+    CO_NOTE_PAIR /* of the migration: what setup created and detach must remove */
 };
 
 /* Host functions; the first argument is always call->ctx. Valid only during the call and on its thread,
@@ -253,13 +253,13 @@ struct co_host {
 
     /* configuration */
     const struct co_endpoint_config *(*endpoint)(void *ctx, enum co_side side);
-    const char *(*option)(void *ctx, const char *name);                          /* pair scope; default applied */
-    const char *(*side_option)(void *ctx, enum co_side side, const char *name);  /* side scope; default applied */
-    const char *const *(*argv_option)(void *ctx, int side, const char *name);    /* CO_OPT_ARGV; side -1: pair; NULL: not set */
-    const char *(*url_param)(void *ctx, enum co_side side, const char *name);    /* ?name=value of the URL */
-    const char *(*secret_user)(void *ctx, enum co_secret which);                 /* replication, probe: the account */
-    const char *(*secret)(void *ctx, enum co_side side, enum co_secret which);   /* NULL: not configured; never copy it */
-    bool (*accepted)(void *ctx, const char *finding_code);                       /* named in `accept:` */
+    const char *(*option)(void *ctx, const char *name);                         /* pair scope; default applied */
+    const char *(*side_option)(void *ctx, enum co_side side, const char *name); /* side scope; default applied */
+    const char *const *(*argv_option)(void *ctx, int side, const char *name);   /* CO_OPT_ARGV; side -1: pair; NULL: not set */
+    const char *(*url_param)(void *ctx, enum co_side side, const char *name);   /* ?name=value of the URL */
+    const char *(*secret_user)(void *ctx, enum co_secret which);                /* replication, probe: the account */
+    const char *(*secret)(void *ctx, enum co_side side, enum co_secret which);  /* NULL: not configured; never copy it */
+    bool (*accepted)(void *ctx, const char *finding_code);                      /* named in `accept:` */
 
     /* time and waiting */
     int64_t (*now_ns)(void *ctx);
@@ -283,8 +283,8 @@ struct co_host {
                           struct co_text *out, struct co_text *err_out, struct co_error *err);
     /* from's standard output into to's standard input; progress in bytes is shown; both statuses returned. */
     enum co_result (*pipe)(void *ctx, const struct co_command *from, const struct co_command *to, const char *what,
-                           int64_t total_bytes, int64_t deadline_ns, int *ret_from, int *ret_to,
-                           struct co_text *err_out, struct co_error *err);
+                           int64_t total_bytes, int64_t deadline_ns, int *ret_from, int *ret_to, struct co_text *err_out,
+                           struct co_error *err);
 
     /* hashing for digests: XXH3 128 bit, hex into ret[33] */
     void (*hash)(void *ctx, const void *data, size_t bytes, char *ret);
@@ -292,8 +292,8 @@ struct co_host {
     /* One HTTP request (libcurl): method, url, NULL-terminated headers, body or NULL. TLS as in the side's
      * config. CO_DONE: a status was read. */
     enum co_result (*http)(void *ctx, enum co_side side, const char *method, const char *url, const char *const *headers,
-                           const void *body, size_t body_bytes, int64_t deadline_ns, int *ret_status,
-                           struct co_text *ret_body, struct co_error *err);
+                           const void *body, size_t body_bytes, int64_t deadline_ns, int *ret_status, struct co_text *ret_body,
+                           struct co_error *err);
 
     /* Texts of the driver's own, to take what run, pipe and http give back. A text lives until the call ends; NULL:
      * no memory. text_get: its bytes, NUL-terminated, until it is next changed; ret_bytes may be NULL. */
@@ -309,14 +309,14 @@ struct co_conn; /* a driver's connection to one side; defined by the driver */
 struct co_call {
     uint32_t size;
     const struct co_host *host;
-    void *ctx;              /* first argument of every host function */
-    enum co_side side;      /* the side the call acts on */
-    enum co_run_role role;  /* its role in the run or, outside a run, in replication (a: source unless rolled over) */
-    struct co_conn *conn;   /* connection to that side; NULL only for connect() and where said */
-    struct co_conn *other;  /* connection to the other side where said, else NULL; may be NULL when unreachable */
+    void *ctx;                /* first argument of every host function */
+    enum co_side side;        /* the side the call acts on */
+    enum co_run_role role;    /* its role in the run or, outside a run, in replication (a: source unless rolled over) */
+    struct co_conn *conn;     /* connection to that side; NULL only for connect() and where said */
+    struct co_conn *other;    /* connection to the other side where said, else NULL; may be NULL when unreachable */
     const struct co_run *run; /* NULL outside a run */
-    int64_t deadline_ns;    /* the call returns before this, whatever the server does */
-    struct co_error *err;   /* filled when the result is neither CO_DONE nor CO_AGAIN */
+    int64_t deadline_ns;      /* the call returns before this, whatever the server does */
+    struct co_error *err;     /* filled when the result is neither CO_DONE nor CO_AGAIN */
 };
 
 /* ---------------------------------------------------------------- look */
@@ -333,23 +333,23 @@ struct co_identity {
     struct co_text *incarnation; /* changes with every start of the server process */
     enum co_server_role role;
     enum co_tristate accepts_writes; /* of ordinary clients, right now */
-    enum co_tristate fenced;     /* a fence or closure of ours is complete */
-    enum co_tristate empty;      /* holds no user data */
+    enum co_tristate fenced;         /* a fence or closure of ours is complete */
+    enum co_tristate empty;          /* holds no user data */
     int64_t data_bytes;
 };
 
 struct co_capabilities {
     uint32_t size;
-    bool promote_closed;     /* can be a primary that accepts no client writes: can vote */
-    bool restart_proof;      /* fence and closure survive a restart of the server */
-    bool rounds;             /* replicates in rounds (round()) instead of continuously */
-    bool reverse;            /* a follows b after the cutover; false: "no way back" is shown everywhere */
-    bool scope_database;     /* several pairs may share one instance: fences and follows one database alone */
+    bool promote_closed;      /* can be a primary that accepts no client writes: can vote */
+    bool restart_proof;       /* fence and closure survive a restart of the server */
+    bool rounds;              /* replicates in rounds (round()) instead of continuously */
+    bool reverse;             /* a follows b after the cutover; false: "no way back" is shown everywhere */
+    bool scope_database;      /* several pairs may share one instance: fences and follows one database alone */
     bool destroys_on_reverse; /* reverse may rewrite the old primary (pg_rewind, full resync) */
-    bool undo_keeps_target;  /* after an undone promotion the target can follow again without a new copy */
-    bool fence_stops;        /* the fence stops the source: from then on until its fence is reverted or reverse has
-                                started it, drain, capture, proof and marker_* on the source are called with call->conn
-                                NULL and work through host commands */
+    bool undo_keeps_target;   /* after an undone promotion the target can follow again without a new copy */
+    bool fence_stops;         /* the fence stops the source: from then on until its fence is reverted or reverse has
+                                 started it, drain, capture, proof and marker_* on the source are called with call->conn
+                                 NULL and work through host commands */
 };
 
 enum co_check_stage { CO_CHECK_SETUP = 1, CO_CHECK_CUTOVER = 2 };
@@ -375,9 +375,9 @@ enum co_link_state { CO_LINK_RUNNING = 1, CO_LINK_BROKEN = 2, CO_LINK_UNKNOWN = 
 struct co_link {
     uint32_t size;
     enum co_link_state state;
-    struct co_text *reason;   /* why it isn't running, with the server's own error */
-    int64_t silent_ms;        /* since the last sign of life of the other end; -1 unknown */
-    int64_t piled_up_bytes;   /* log that the source keeps for its follower; -1 unknown */
+    struct co_text *reason; /* why it isn't running, with the server's own error */
+    int64_t silent_ms;      /* since the last sign of life of the other end; -1 unknown */
+    int64_t piled_up_bytes; /* log that the source keeps for its follower; -1 unknown */
 };
 
 /* ---------------------------------------------------------------- steps: whatever changes a server */
@@ -401,8 +401,8 @@ enum co_step_flags {
  * again. The core records the intent durably before the first apply, and repeats only what is idempotent. */
 struct co_step {
     uint32_t size;
-    const char *name;     /* "<phase>.<what>", unique in the driver, stable: in plans, journal and fault points */
-    const char *title;    /* for people, without a full stop: "refuse connections to every database" */
+    const char *name;  /* "<phase>.<what>", unique in the driver, stable: in plans, journal and fault points */
+    const char *title; /* for people, without a full stop: "refuse connections to every database" */
     enum co_phase phase;
     enum co_run_role role; /* the side it acts on */
     unsigned flags;
@@ -428,17 +428,17 @@ enum co_conn_purpose {
 };
 
 struct co_engine {
-    const char *name;     /* the config's `engine:` */
-    const char *schemes;  /* URL schemes, "postgresql|postgres" */
+    const char *name;    /* the config's `engine:` */
+    const char *schemes; /* URL schemes, "postgresql|postgres" */
     int default_port;
 };
 
 struct co_driver {
     uint32_t size;
-    uint32_t abi;              /* CO_DRIVER_ABI */
-    const char *name;          /* the module: "postgresql" */
-    const char *version;       /* of the module */
-    const char *library;       /* the client library and its run-time version: "libpq 15.10" */
+    uint32_t abi;        /* CO_DRIVER_ABI */
+    const char *name;    /* the module: "postgresql" */
+    const char *version; /* of the module */
+    const char *library; /* the client library and its run-time version: "libpq 15.10" */
     const struct co_engine *engines;
     size_t engine_count;
     const struct co_option *options;
@@ -459,8 +459,8 @@ struct co_driver {
 
     enum co_result (*identify)(struct co_call *call, struct co_identity *ret);
     enum co_result (*capabilities)(struct co_call *call, struct co_capabilities *ret);
-    enum co_result (*settings)(struct co_call *call);  /* facts for the audit and to compare after an undo */
-    enum co_result (*discover)(struct co_call *call);  /* found(): everything of ours on this side */
+    enum co_result (*settings)(struct co_call *call); /* facts for the audit and to compare after an undo */
+    enum co_result (*discover)(struct co_call *call); /* found(): everything of ours on this side */
     /* Pre-flight for the pair; both connections, either may be NULL (what can't be seen is said in a finding). */
     enum co_result (*check)(struct co_call *call, enum co_check_stage stage);
 

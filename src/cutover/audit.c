@@ -15,8 +15,8 @@ struct audit {
 static void keep(void *arg, const char *group, const char *name, const char *value)
 {
     const struct audit *audit = arg;
-    co_journal_fact(audit->run->journal, audit->run->row.id, co_pair_name(audit->lane->pair), audit->side, audit->moment, group, name,
-                    value, NULL);
+    co_journal_fact(audit->run->journal, audit->run->row.id, co_pair_name(audit->lane->pair), audit->side, audit->moment, group,
+                    name, value, NULL);
 }
 
 static const char *role_name(enum co_server_role role)

@@ -65,7 +65,8 @@ static bool from_journal(struct co_lane *lane)
     json_array_foreach(json_object_get(dump, "facts"), i, row)
     {
         const char *words = json_string_value(json_object_get(row, "value"));
-        if (!words || !is_text(row, "group", GROUP) || !is_text(row, "name", NAME) || !is_text(row, "pair", co_pair_name(lane->pair)))
+        if (!words || !is_text(row, "group", GROUP) || !is_text(row, "name", NAME) ||
+            !is_text(row, "pair", co_pair_name(lane->pair)))
             continue;
         found = true;
         for (size_t k = 0; k < sizeof members / sizeof *members; k++)
@@ -78,7 +79,8 @@ static bool from_journal(struct co_lane *lane)
 int co_capabilities_load(struct co_lane *lane)
 {
     if (lane->caps.size == 0 && !from_journal(lane)) {
-        enum co_result got = co_ep_capabilities(lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
+        enum co_result got =
+            co_ep_capabilities(lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
         if (got != CO_DONE && !lane->run->source_lost)
             got = co_ep_capabilities(lane->second[CO_SOURCE], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
         if (got != CO_DONE) {

@@ -43,8 +43,8 @@ static void add(void *arg, const struct co_finding *finding)
         gather->failed = true;
     else if (gather->run)
         co_journal_finding(gather->run->journal, gather->run->row.id, row->pair,
-                           row->side < 0 ? "" : co_side_name((enum co_side)row->side), row->code, (int)row->severity, row->message,
-                           row->remedy, row->accepted, NULL);
+                           row->side < 0 ? "" : co_side_name((enum co_side)row->side), row->code, (int)row->severity,
+                           row->message, row->remedy, row->accepted, NULL);
 }
 
 void co_findings_done(struct co_findings *findings)
@@ -70,27 +70,38 @@ static void core_findings(struct gather *gather, struct co_endpoint *target)
         bool remote = endpoint->address && endpoint->address[0] != '/' && strcmp(endpoint->address, "localhost") != 0 &&
                       strncmp(endpoint->address, "127.", 4) != 0 && strcmp(endpoint->address, "::1") != 0;
         if (remote && endpoint->tls.mode != CO_TLS_VERIFY)
-            add(gather, &(struct co_finding){.code = "tls_not_verified", .severity = CO_WARNING, .side = side,
-                                             .message = "the connection leaves this machine and the server's certificate isn't verified, so "
-                                                        "passwords and data could be read or changed on the way",
-                                             .remedy = "tls: {mode: verify, ca: ...} for this side"});
+            add(gather, &(struct co_finding){
+                            .code = "tls_not_verified",
+                            .severity = CO_WARNING,
+                            .side = side,
+                            .message = "the connection leaves this machine and the server's certificate isn't verified, so "
+                                       "passwords and data could be read or changed on the way",
+                            .remedy = "tls: {mode: verify, ca: ...} for this side"});
     }
     if (!target || co_ep_capabilities(target, co_now_ns() + CO_CONNECT_NS, &caps, &err) != CO_DONE)
         return;
     if (!caps.reverse)
-        add(gather, &(struct co_finding){.code = "no_way_back", .severity = CO_WARNING, .side = -1,
-                                         .message = "after the cutover the old primary can't follow the new one, so a rollback would lose "
-                                                    "what was written since",
-                                         .remedy = "see the engine's page in the documentation for what the way back needs"});
+        add(gather, &(struct co_finding){
+                        .code = "no_way_back",
+                        .severity = CO_WARNING,
+                        .side = -1,
+                        .message = "after the cutover the old primary can't follow the new one, so a rollback would lose "
+                                   "what was written since",
+                        .remedy = "see the engine's page in the documentation for what the way back needs"});
     if (!caps.restart_proof)
-        add(gather, &(struct co_finding){.code = "fence_not_restart_proof", .severity = CO_WARNING, .side = -1,
+        add(gather, &(struct co_finding){.code = "fence_not_restart_proof",
+                                         .severity = CO_WARNING,
+                                         .side = -1,
                                          .message = "a restart of the server during the cutover would lift its fence",
                                          .remedy = "keep the servers from being restarted during the cutover"});
     if (!caps.promote_closed)
-        add(gather, &(struct co_finding){.code = "promotes_open", .severity = CO_WARNING, .side = -1,
-                                         .message = "this server can't be promoted closed: its promotion is the decision, and it takes "
-                                                    "writes from that moment on",
-                                         .remedy = "only one such pair can be in a group"});
+        add(gather,
+            &(struct co_finding){.code = "promotes_open",
+                                 .severity = CO_WARNING,
+                                 .side = -1,
+                                 .message = "this server can't be promoted closed: its promotion is the decision, and it takes "
+                                            "writes from that moment on",
+                                 .remedy = "only one such pair can be in a group"});
 }
 
 static int check_pair(struct co_pair *pair, struct co_runner *run, struct co_endpoint *source, struct co_endpoint *target,
@@ -126,7 +137,8 @@ static struct co_endpoint *reach(struct co_pair *pair, enum co_side side, struct
     if (ep && co_ep_connect(ep, co_now_ns() + CO_CONNECT_NS, &err) == CO_DONE)
         return ep;
     const char *code = err.code == CO_E_AUTH ? "login_refused" : err.code == CO_E_MISMATCH ? "another_server" : "unreachable";
-    add(&gather, &(struct co_finding){.code = code, .severity = CO_ERROR, .side = (int)side, .message = err.message, .remedy = err.hint});
+    add(&gather, &(struct co_finding){
+                     .code = code, .severity = CO_ERROR, .side = (int)side, .message = err.message, .remedy = err.hint});
     *ret_unknown = true;
     co_endpoint_free(ep);
     return NULL;

@@ -111,8 +111,8 @@ static enum co_exit run_follow_up(struct co_runner *run)
     return co_finish(run);
 }
 
-static enum co_exit run_table(struct co_session *session, const struct co_run_options *options, enum co_side source, const char *kind,
-                              enum co_phase from, struct co_run_result *ret)
+static enum co_exit run_table(struct co_session *session, const struct co_run_options *options, enum co_side source,
+                              const char *kind, enum co_phase from, struct co_run_result *ret)
 {
     struct co_runner run;
     struct co_error err = {0};
@@ -148,8 +148,8 @@ static int whole_group(const struct co_session *session, struct co_error *err)
 
 static enum co_exit refuse_partial(struct co_run_result *ret, const struct co_error *err)
 {
-    *ret = (struct co_run_result){.exit_code = CO_EXIT_USAGE, .outcome = "refused", .primary = -1, .write_pause_ms = -1,
-                                  .unavailable_ms = -1};
+    *ret = (struct co_run_result){
+        .exit_code = CO_EXIT_USAGE, .outcome = "refused", .primary = -1, .write_pause_ms = -1, .unavailable_ms = -1};
     ret->errors = calloc(1, sizeof *ret->errors);
     if (ret->errors)
         ret->errors[ret->error_count++] = *err;
@@ -164,7 +164,8 @@ static enum co_side current_source(const struct co_session *session)
 static enum co_exit wrong_way(struct co_run_result *ret, bool cutover)
 {
     struct co_error err = {0};
-    co_fail(&err, CO_E_STATE, cutover ? "b is the primary already: the cutover was done" : "a is the primary: there is nothing to roll back");
+    co_fail(&err, CO_E_STATE,
+            cutover ? "b is the primary already: the cutover was done" : "a is the primary: there is nothing to roll back");
     co_hint(&err, cutover ? "`changeover rollback` goes back to a." : "`changeover cutover` makes b the primary.");
     enum co_exit code = refuse_partial(ret, &err);
     (void)code;

@@ -31,15 +31,15 @@ struct co_watch_event {
 
 struct co_session {
     const struct co_config *config;
-    struct co_pair **pairs;      /* those this command works on */
+    struct co_pair **pairs; /* those this command works on */
     size_t pair_count;
-    struct co_journal *journal;  /* NULL: look-only commands without one */
-    bool partial;                /* -p left some out */
+    struct co_journal *journal;                                   /* NULL: look-only commands without one */
+    bool partial;                                                 /* -p left some out */
     void (*watch)(const struct co_watch_event *event, void *arg); /* or NULL; never blocks */
     void *watch_arg;
     volatile sig_atomic_t interrupted; /* 0, or the signal */
-    int wake_fd;                 /* eventfd, made by co_session_open */
-    const char *config_path;     /* for the guardian */
+    int wake_fd;                       /* eventfd, made by co_session_open */
+    const char *config_path;           /* for the guardian */
 };
 
 /* Loads drivers for the named pairs (NULL or empty: all), opens nothing else. */
@@ -55,27 +55,27 @@ void co_session_wake(struct co_session *session); /* async-signal-safe */
 #define CO_MAX_PHASES 24
 
 struct co_phase_result {
-    const char *name; /* static */
+    const char *name;    /* static */
     int64_t ms, us;      /* the same, in two units */
     const char *outcome; /* done, failed, skipped */
 };
 struct co_pair_result {
     const char *name;
-    int primary;              /* enum co_side, or -1 unknown */
-    struct co_text position;  /* final position */
+    int primary;                          /* enum co_side, or -1 unknown */
+    struct co_text position;              /* final position */
     int64_t write_pause_ms, promotion_ms; /* -1 */
 };
 struct co_run_result {
     enum co_exit exit_code;
     char run[41];
-    const char *outcome;      /* done, refused, undone, unfinished; NULL: not a run */
-    int primary;              /* enum co_side; -1: pairs differ or unknown */
+    const char *outcome;                    /* done, refused, undone, unfinished; NULL: not a run */
+    int primary;                            /* enum co_side; -1: pairs differ or unknown */
     int64_t write_pause_ms, unavailable_ms; /* -1 */
     struct co_phase_result phases[CO_MAX_PHASES];
     size_t phase_count;
     struct co_pair_result *pairs;
     size_t pair_count;
-    struct co_error *errors;  /* all that went wrong, the first one first */
+    struct co_error *errors; /* all that went wrong, the first one first */
     size_t error_count;
 };
 void co_run_result_done(struct co_run_result *result);
@@ -85,7 +85,7 @@ void co_run_result_done(struct co_run_result *result);
 /* The list that a run executes, the journal records and --dry-run prints. */
 struct co_plan_step {
     const char *pair, *side, *phase, *name, *title;
-    char *statements;   /* one a line */
+    char *statements; /* one a line */
     bool slow, no_way_back;
 };
 struct co_plan {
@@ -120,7 +120,7 @@ enum co_exit co_run_detach(struct co_session *session, const struct co_run_optio
 struct co_way_back {
     const char *pair;
     bool open;
-    struct co_text reason;      /* why not, or "" */
+    struct co_text reason;                 /* why not, or "" */
     int64_t lose_bytes, lose_transactions; /* if B were lost now; -1 unknown */
 };
 enum co_exit co_check_rollback(struct co_session *session, struct co_way_back **ret, size_t *ret_count, struct co_error *err);
@@ -132,7 +132,7 @@ int co_guardian_main(int argc, char **argv);
 
 struct co_finding_row {
     char *pair;
-    int side;              /* enum co_side, -1 */
+    int side; /* enum co_side, -1 */
     char *code, *message, *remedy;
     enum co_severity severity;
     bool accepted;
@@ -157,14 +157,14 @@ struct co_pair_status {
     struct co_side_status side[2];
     struct co_link_data link;
     struct co_lag_sample lag;
-    struct co_text next;      /* what to do now */
-    struct co_text warnings;  /* one a line: log that piles up, ... */
+    struct co_text next;     /* what to do now */
+    struct co_text warnings; /* one a line: log that piles up, ... */
 };
 struct co_status {
     struct co_pair_status *pairs;
     size_t pair_count;
-    bool has_run;             /* an unfinished run */
-    bool run_alive;           /* its process is still at work */
+    bool has_run;   /* an unfinished run */
+    bool run_alive; /* its process is still at work */
     struct co_run_row run;
 };
 void co_status_done(struct co_status *status);

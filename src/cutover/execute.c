@@ -39,8 +39,8 @@ static int run_phase(struct co_runner *run, const struct co_phase_def *def)
                          failed && run->result->error_count ? &run->result->errors[run->result->error_count - 1] : NULL, NULL);
     phase_result(run, run->phase, took, failed ? "failed" : "done");
     if (run->session->watch) {
-        struct co_watch_event event = {.kind = CO_WATCH_PHASE_END, .phase = run->phase, .text = failed ? "failed" : "done",
-                                       .ms = took / CO_NS_PER_MS};
+        struct co_watch_event event = {
+            .kind = CO_WATCH_PHASE_END, .phase = run->phase, .text = failed ? "failed" : "done", .ms = took / CO_NS_PER_MS};
         run->session->watch(&event, run->session->watch_arg);
     }
     return failed;

@@ -30,8 +30,8 @@
 struct guard {
     struct co_runner run;
     int tool_pidfd;
-    int64_t act_at_ns;  /* the tool's next word must have come before; CO_FOREVER: no hurry */
-    bool opened;        /* nothing to do any more but to leave */
+    int64_t act_at_ns; /* the tool's next word must have come before; CO_FOREVER: no hurry */
+    bool opened;       /* nothing to do any more but to leave */
 };
 
 static struct co_session *signalled;
@@ -172,7 +172,8 @@ static void act(struct guard *guard)
             co_runner_note(run, &err);
         else if (co_settle(run) != CO_EXIT_UNFINISHED)
             return; /* the source serves again; what is left of the target is for `resume` */
-        if (run->row.decision == CO_DECISION_COMMIT && co_journal_run(run->journal, run->row.id, &run->row, &err) == 0 && run->row.opened)
+        if (run->row.decision == CO_DECISION_COMMIT && co_journal_run(run->journal, run->row.id, &run->row, &err) == 0 &&
+            run->row.opened)
             return; /* the target serves; what follows is for `resume` */
         if (!worth_trying_again(run->result))
             return;

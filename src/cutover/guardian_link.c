@@ -70,7 +70,8 @@ static int spawn_with(struct co_runner *run, int child_fd, int lock_fd, pid_t *r
     posix_spawn_file_actions_addopen(&files, 2, log ? log : "/dev/null", O_WRONLY | (log ? O_CREAT | O_APPEND : 0), 0600);
     posix_spawn_file_actions_adddup2(&files, child_fd, CHILD_SOCKET);
     posix_spawn_file_actions_adddup2(&files, lock_fd, CHILD_LOCK);
-    posix_spawn_file_actions_addclosefrom_np(&files, CHILD_LOCK + 1); /* a connection that a library left open would outlive us */
+    posix_spawn_file_actions_addclosefrom_np(&files,
+                                             CHILD_LOCK + 1); /* a connection that a library left open would outlive us */
     char path[PATH_MAX];
     own_path(path, sizeof path);
     int failed = posix_spawn(ret_pid, path, &files, &attr, (char *const *)argv, environ);
@@ -118,9 +119,10 @@ static void warn_of_common_end(struct co_runner *run)
     const char *where = dies_with_us();
     if (!where)
         return;
-    co_runner_say(run, NULL, CO_WATCH_NOTE,
-                  "%s: if it is stopped as a whole, tool and guardian die together and both sides stay closed until `changeover resume`",
-                  where);
+    co_runner_say(
+        run, NULL, CO_WATCH_NOTE,
+        "%s: if it is stopped as a whole, tool and guardian die together and both sides stay closed until `changeover resume`",
+        where);
     co_journal_event(run->journal, run->row.id, NULL, "guardian", where, NULL);
 }
 

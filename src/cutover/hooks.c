@@ -58,8 +58,8 @@ static char *pair_names(const struct co_runner *run)
 }
 
 /* One try of a command. 0: exit status 0. */
-static int run_command(struct co_runner *run, const struct co_hook *hook, const char *phase, const char *side, int64_t deadline_ns,
-                       struct co_text *output, struct co_error *err)
+static int run_command(struct co_runner *run, const struct co_hook *hook, const char *phase, const char *side,
+                       int64_t deadline_ns, struct co_text *output, struct co_error *err)
 {
     CO_AUTOFREE char *pairs = pair_names(run);
     CO_AUTOFREE char *env_run = co_printf("CHANGEOVER_RUN=%s", run->row.id);
@@ -116,9 +116,11 @@ static int get_once(const struct co_hook *hook, const char *phase, int64_t deadl
         curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
     curl_easy_cleanup(curl);
     if (code != CURLE_OK)
-        return co_fail(err, CO_E_COMMAND, "hook %s: %s: %s", phase, hook->http_url, reason[0] ? reason : curl_easy_strerror(code));
+        return co_fail(err, CO_E_COMMAND, "hook %s: %s: %s", phase, hook->http_url,
+                       reason[0] ? reason : curl_easy_strerror(code));
     if (status != hook->http_expect)
-        return co_fail(err, CO_E_COMMAND, "hook %s: %s answered %ld, expected %d", phase, hook->http_url, status, hook->http_expect);
+        return co_fail(err, CO_E_COMMAND, "hook %s: %s answered %ld, expected %d", phase, hook->http_url, status,
+                       hook->http_expect);
     return 0;
 }
 
@@ -145,7 +147,11 @@ static int run_one(struct co_runner *run, const struct co_hook *hook, size_t ind
     int failed = 0;
     for (int attempt = 0; attempt <= hook->retries; attempt++) {
         int64_t row = -1;
-        struct co_step_row entry = {.pair = "", .side = side, .phase = phase, .step = name ? name : "hook", .action = "hook",
+        struct co_step_row entry = {.pair = "",
+                                    .side = side,
+                                    .phase = phase,
+                                    .step = name ? name : "hook",
+                                    .action = "hook",
                                     .statement = co_text_str(&statement)};
         co_journal_step_begin(run->journal, run->row.id, &entry, &row, NULL);
         CO_TEXT_AUTO output = CO_TEXT_INIT;

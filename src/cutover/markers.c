@@ -17,10 +17,10 @@ static char *marker_info(struct co_lane *lane)
     json_t *notes = co_pair_notes_json(lane->pair);
     if (!notes) /* an empty text would replace the only copy of what an undo puts back */
         return NULL;
-    json_t *info = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "run", run->row.id, "kind", run->row.kind, "operator",
-                             run->row.operator_name, "host", run->row.host, "journal", co_journal_path(run->journal), "since", since,
-                             "source", co_side_name(run->source), "pid", (json_int_t)run->row.pid, "notes",
-                             notes);
+    json_t *info =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:o}", "run", run->row.id, "kind", run->row.kind, "operator",
+                  run->row.operator_name, "host", run->row.host, "journal", co_journal_path(run->journal), "since", since,
+                  "source", co_side_name(run->source), "pid", (json_int_t)run->row.pid, "notes", notes);
     char *text = info ? json_dumps(info, JSON_COMPACT) : NULL;
     json_decref(info);
     return text;
@@ -52,10 +52,11 @@ static int held_by_other(struct co_lane *lane, enum co_run_role role, const char
     const char *who = "?", *host = "?", *since = "?", *journal = "?";
     if (doc)
         json_unpack(doc, "{s?s, s?s, s?s, s?s}", "operator", &who, "host", &host, "since", &since, "journal", &journal);
-    co_fail(err, CO_E_CONFLICT, "pair %s: side %s is marked by run %s: %s on %s since %s (journal %s)", co_pair_name(lane->pair),
-            co_side_name(co_endpoint_side(lane->main[role])), token, who, host, since, journal);
-    co_hint(err, "Let that run end, or run `changeover resume` on %s. If that machine is gone for good: "
-                 "`changeover resume --take-over` here.",
+    co_fail(err, CO_E_CONFLICT, "pair %s: side %s is marked by run %s: %s on %s since %s (journal %s)",
+            co_pair_name(lane->pair), co_side_name(co_endpoint_side(lane->main[role])), token, who, host, since, journal);
+    co_hint(err,
+            "Let that run end, or run `changeover resume` on %s. If that machine is gone for good: "
+            "`changeover resume --take-over` here.",
             host);
     json_decref(doc);
     return err->code;
@@ -91,7 +92,8 @@ static int set_marker(struct co_lane *lane, enum co_run_role role, struct co_err
         return held_by_other(lane, role, co_text_str(&token), co_text_str(&info_now), err);
     }
     if (got == CO_DONE)
-        got = co_ep_marker_set(ep, token.bytes ? co_text_str(&token) : NULL, run->token, info, co_now_ns() + CO_CONNECT_NS, err);
+        got =
+            co_ep_marker_set(ep, token.bytes ? co_text_str(&token) : NULL, run->token, info, co_now_ns() + CO_CONNECT_NS, err);
     if (got == CO_EFFECT_UNKNOWN) { /* look */
         got = co_ep_marker_get(ep, co_now_ns() + CO_CONNECT_NS, &token, &info_now, err);
         if (got == CO_DONE && strcmp(co_text_str(&token), run->token) != 0) {
@@ -152,8 +154,8 @@ void co_markers_remove(struct co_runner *run, enum co_run_role role)
     co_sides_each(run, role == CO_SOURCE ? remove_source : remove_target);
 }
 
-int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_absent when_absent, bool *ret_absent, int64_t deadline_ns,
-                   struct co_error *err)
+int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_absent when_absent, bool *ret_absent,
+                   int64_t deadline_ns, struct co_error *err)
 {
     struct co_runner *run = lane->run;
     struct co_endpoint *ep = lane->second[role];
@@ -170,7 +172,8 @@ int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_abs
     if (!token.bytes && when_absent == CO_ABSENT_IS_CONFLICT) {
         co_fail(err, CO_E_CONFLICT, "pair %s: the marker of run %s is gone from side %s", co_pair_name(lane->pair), run->row.id,
                 co_side_name(co_endpoint_side(ep)));
-        co_hint(err, "Somebody ended or took over this run from elsewhere: look at both servers with `changeover status` first.");
+        co_hint(err,
+                "Somebody ended or took over this run from elsewhere: look at both servers with `changeover status` first.");
         return err->code;
     }
     if (token.bytes && !is_ours(run, now) && !(when_absent == CO_ABSENT_IS_SET && is_stale(run, now)))

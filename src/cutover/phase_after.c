@@ -93,7 +93,8 @@ static int see_link(struct co_lane *lane)
     int64_t deadline_ns = co_now_ns() + LINK_NS;
     for (;;) {
         struct co_link_data link = {0};
-        enum co_result got = co_ep_link(lane->second[CO_SOURCE], lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &link, &lane->error);
+        enum co_result got =
+            co_ep_link(lane->second[CO_SOURCE], lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &link, &lane->error);
         bool running = got == CO_DONE && link.state == CO_LINK_RUNNING;
         if (got == CO_DONE && !running)
             co_fail(&lane->error, CO_E_BROKEN, "pair %s: the old primary doesn't follow yet: %s", co_pair_name(lane->pair),

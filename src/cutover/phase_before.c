@@ -25,10 +25,12 @@ static int meet(struct co_lane *lane, enum co_run_role role, struct co_error *er
     if (got == CO_DONE) {
         const char *side = co_side_name(co_endpoint_side(ep));
         co_pair_record_identity(lane->pair, co_endpoint_side(ep), co_text_str(&id.instance), co_text_str(&id.lineage));
-        co_journal_identity_put(run->journal, co_pair_name(lane->pair), side, co_text_str(&id.instance), co_text_str(&id.lineage), NULL);
+        co_journal_identity_put(run->journal, co_pair_name(lane->pair), side, co_text_str(&id.instance),
+                                co_text_str(&id.lineage), NULL);
         if (co_pair_note_put(lane->pair, co_endpoint_side(ep), CO_NOTE_INCARNATION, co_text_str(&id.incarnation), err) < 0)
             got = CO_NO_EFFECT;
-    } else if (err->code == CO_E_UNREACHABLE || err->code == CO_E_TIMEOUT || err->code == CO_E_MISMATCH || err->code == CO_E_AUTH) {
+    } else if (err->code == CO_E_UNREACHABLE || err->code == CO_E_TIMEOUT || err->code == CO_E_MISMATCH ||
+               err->code == CO_E_AUTH) {
         lane->refuse_exit = CO_EXIT_UNKNOWN;
     }
     co_identity_data_done(&id);
@@ -50,7 +52,8 @@ static int compare_instances(struct co_runner *run)
             struct co_error err;
             CO_TEXT_AUTO instance = CO_TEXT_INIT;
             CO_TEXT_AUTO lineage = CO_TEXT_INIT;
-            co_journal_identity(run->journal, co_pair_name(lane->pair), co_side_name((enum co_side)side), &instance, &lineage, NULL);
+            co_journal_identity(run->journal, co_pair_name(lane->pair), co_side_name((enum co_side)side), &instance, &lineage,
+                                NULL);
             for (size_t k = 0; k < count && instance.bytes && !failed; k++) {
                 if (strcmp(seen[k].instance, co_text_str(&instance)) != 0)
                     continue;
@@ -137,7 +140,7 @@ struct co_gate_wait {
     int64_t deadline_ns;
     atomic_size_t open; /* lanes whose gate is open right now */
     atomic_bool give_up;
-    bool stay;          /* --when-ready: closed and broken are waited out */
+    bool stay; /* --when-ready: closed and broken are waited out */
 };
 
 static enum co_exit exit_of_gate(enum co_gate_state state)
@@ -187,16 +190,18 @@ static int gate_loop(struct co_lane *lane, struct co_gate_wait *wait, struct co_
         if (atomic_load(&wait->give_up))
             return 0; /* another lane says why */
         if (!counted) {
-            co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_WAIT, "gate %s: %s", co_gate_name(state), co_text_str(&reason));
+            co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_WAIT, "gate %s: %s", co_gate_name(state),
+                          co_text_str(&reason));
             if ((!waiting_only && !wait->stay) || co_now_ns() >= wait->deadline_ns) {
                 lane->refuse_exit = exit_of_gate(state == CO_GATE_OPEN ? CO_GATE_CLOSED : state);
                 atomic_store(&wait->give_up, true);
                 co_fail(&lane->error, state == CO_GATE_BROKEN ? CO_E_BROKEN : CO_E_STATE, "pair %s: the gate is %s: %s",
                         co_pair_name(lane->pair), co_gate_name(state), co_text_str(&reason));
-                co_hint(&lane->error, state == CO_GATE_CLOSED
-                                          ? "Wait with `cutover --when-ready` or `lag --wait`; if the lag doesn't fall, the "
-                                            "follower applies slower than the primary writes: `changeover check` names remedies."
-                                          : "`changeover status` shows both sides and what to do.");
+                co_hint(&lane->error,
+                        state == CO_GATE_CLOSED
+                            ? "Wait with `cutover --when-ready` or `lag --wait`; if the lag doesn't fall, the "
+                              "follower applies slower than the primary writes: `changeover check` names remedies."
+                            : "`changeover status` shows both sides and what to do.");
                 return lane->error.code;
             }
         }

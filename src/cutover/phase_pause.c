@@ -41,7 +41,8 @@ static int drain_lane(struct co_lane *lane)
     bool end = false;
     for (;;) {
         co_text_clear(&remaining);
-        enum co_result got = co_ep_drain(lane->main[CO_SOURCE], end, co_run_deadline(run, CO_CALL_NS), &remaining, &lane->error);
+        enum co_result got =
+            co_ep_drain(lane->main[CO_SOURCE], end, co_run_deadline(run, CO_CALL_NS), &remaining, &lane->error);
         if (got == CO_DONE)
             return 0;
         if (got != CO_AGAIN)
@@ -77,9 +78,9 @@ static int capture_lane(struct co_lane *lane)
     enum co_run_role role = run->source_lost ? CO_TARGET : CO_SOURCE;
     enum co_result got;
     while ((got = run->source_lost
-                             ? co_ep_applied(lane->main[CO_TARGET], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error)
-                             : co_ep_capture(lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error)) ==
-           CO_AGAIN) {
+                      ? co_ep_applied(lane->main[CO_TARGET], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error)
+                      : co_ep_capture(lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->position,
+                                      &lane->error)) == CO_AGAIN) {
         if (co_run_cancelled(run, &lane->error))
             return lane->error.code;
         co_wait_until(co_now_ns() + POLL_NS, run->session->wake_fd);
@@ -114,7 +115,8 @@ static int catch_up_lane(struct co_lane *lane)
             if (got != CO_DONE && got != CO_AGAIN && lane->error.code != CO_E_TIMEOUT)
                 return co_lane_fail(lane, got);
         }
-        if (lane->caps.rounds && co_ep_round(ep, lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->error) > CO_AGAIN)
+        if (lane->caps.rounds &&
+            co_ep_round(ep, lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->error) > CO_AGAIN)
             return co_lane_fail(lane, CO_NO_EFFECT);
         got = co_ep_applied(ep, co_run_deadline(run, CO_CALL_NS), &applied, &lane->error);
         if (got != CO_DONE)
@@ -123,8 +125,8 @@ static int catch_up_lane(struct co_lane *lane)
         if (order == CO_ORDER_EQUAL || order == CO_ORDER_AHEAD)
             break;
         if (order != CO_ORDER_BEHIND)
-            return co_fail(&lane->error, CO_E_DATA, "pair %s: the target has %s, which can't contain %s", co_pair_name(lane->pair),
-                           co_text_str(&applied), want);
+            return co_fail(&lane->error, CO_E_DATA, "pair %s: the target has %s, which can't contain %s",
+                           co_pair_name(lane->pair), co_text_str(&applied), want);
         if (co_run_cancelled(run, &lane->error)) {
             if (lane->error.code == CO_E_TIMEOUT) {
                 co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: the target has applied %s of %s when max_write_pause was over",
@@ -138,8 +140,8 @@ static int catch_up_lane(struct co_lane *lane)
             co_wait_until(co_now_ns() + POLL_NS, run->session->wake_fd);
     }
     co_error_clear(&lane->error);
-    return co_journal_position(run->journal, run->row.id, co_pair_name(lane->pair), co_side_name(co_endpoint_side(ep)), "applied",
-                               co_text_str(&applied), &lane->error);
+    return co_journal_position(run->journal, run->row.id, co_pair_name(lane->pair), co_side_name(co_endpoint_side(ep)),
+                               "applied", co_text_str(&applied), &lane->error);
 }
 
 int co_do_catch_up(struct co_runner *run)
@@ -231,8 +233,8 @@ static int mark_again(struct co_lane *lane)
 static int decide_by_server(struct co_runner *run, struct co_lane *lane, struct co_error *err)
 {
     enum co_decision standing;
-    int failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_DECIDING, run->pause_deadline_ns, false,
-                                   &standing, err);
+    int failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_DECIDING, run->pause_deadline_ns,
+                                   false, &standing, err);
     if (failed)
         return failed;
     run->row.decision = CO_DECISION_DECIDING;
@@ -285,6 +287,8 @@ int co_ask_decider(struct co_runner *run, struct co_lane *lane, int64_t deadline
             continue;
         for (;;) {
             struct co_error err = {0};
+            if (!run->is_guardian) /* asking may outlast the pause: the guardian hears that somebody is at it */
+                co_guardian_tell(run, "undoing", co_now_ns() + CO_CONNECT_NS + CO_NS_PER_S);
             answer = ask_once(lane, step, co_min_deadline(deadline_ns, co_now_ns() + CO_CONNECT_NS), &err);
             if (answer == 0 || answer == CO_E_STATE)
                 break;

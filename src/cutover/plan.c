@@ -64,8 +64,13 @@ static int add_hooks(const struct co_hooks *hooks, const char *phase, struct co_
             co_text_add(&text, "%s%s", k ? " " : "", hooks->items[i].run[k]);
         if (hooks->items[i].http_url)
             co_text_add(&text, "GET %s, expect %d", hooks->items[i].http_url, hooks->items[i].http_expect);
-        struct co_plan_step row = {.pair = "", .side = "", .phase = phase, .name = "hook", .title = "hook of the config",
-                                   .statements = co_text_take(&text), .no_way_back = true};
+        struct co_plan_step row = {.pair = "",
+                                   .side = "",
+                                   .phase = phase,
+                                   .name = "hook",
+                                   .title = "hook of the config",
+                                   .statements = co_text_take(&text),
+                                   .no_way_back = true};
         int failed = add(plan, &row, err);
         if (failed)
             return failed;
@@ -81,8 +86,12 @@ static int add_table(struct co_session *session, struct co_endpoint *(*eps)[2], 
     const struct co_phase_def *table = co_table(config->cutover.open_after_switch, &count);
     int failed = 0;
     for (size_t i = 0; i < count && !failed; i++) {
-        struct co_plan_step row = {.pair = "", .side = "", .phase = co_phase_name(table[i].phase), .name = "phase",
-                                   .title = table[i].title, .no_way_back = table[i].on_failure != CO_FAIL_UNDO};
+        struct co_plan_step row = {.pair = "",
+                                   .side = "",
+                                   .phase = co_phase_name(table[i].phase),
+                                   .name = "phase",
+                                   .title = table[i].title,
+                                   .no_way_back = table[i].on_failure != CO_FAIL_UNDO};
         failed = add(plan, &row, err);
         if (!failed)
             failed = add_phase(session, table[i].phase, eps, source, plan, err);

@@ -54,7 +54,8 @@ static void look_at_pair(struct co_pair *pair, struct co_journal *journal_or_nul
     for (int side = 0; side < 2 && !ret->found; side++) {
         struct co_error err = {0};
         struct co_endpoint *ep = co_endpoint_new(pair, (enum co_side)side, CO_CONN_MAIN);
-        if (ep && co_ep_marker_get(ep, co_now_ns() + CO_CONNECT_NS, &ret->token, &ret->info, &err) == CO_DONE && ret->token.bytes) {
+        if (ep && co_ep_marker_get(ep, co_now_ns() + CO_CONNECT_NS, &ret->token, &ret->info, &err) == CO_DONE &&
+            ret->token.bytes) {
             if (journal_or_null && is_left_over(journal_or_null, co_text_str(&ret->token)))
                 (void)co_ep_marker_set(ep, co_text_str(&ret->token), NULL, NULL, co_now_ns() + CO_CONNECT_NS, &err);
             else
@@ -149,8 +150,8 @@ static enum co_exit foreign_run(struct co_session *session, const struct co_run_
 /* ---------------------------------------------------------------- resume, abort */
 
 /* Finds the run that was left, holds the journal for it. 0 and *ret_found, or an exit code in ret. */
-static enum co_exit find(struct co_session *session, const struct co_run_options *options, struct co_run_row *row, bool *ret_found,
-                         struct co_run_result *ret)
+static enum co_exit find(struct co_session *session, const struct co_run_options *options, struct co_run_row *row,
+                         bool *ret_found, struct co_run_result *ret)
 {
     struct co_error err = {0};
     *ret_found = false;
@@ -164,7 +165,8 @@ static enum co_exit find(struct co_session *session, const struct co_run_options
         return say(ret, CO_EXIT_INTERNAL, "refused", &err);
     *ret_found = true;
     if (strcmp(row->config_hash, session->config->hash) != 0) {
-        co_fail(&err, CO_E_CONFIG, "run %s began with other servers, pairs or modes than %s names now", row->id, session->config->path);
+        co_fail(&err, CO_E_CONFIG, "run %s began with other servers, pairs or modes than %s names now", row->id,
+                session->config->path);
         co_hint(&err, "Put them back as they were; passwords, hooks and budgets may change.");
         return say(ret, CO_EXIT_CONFIG, "refused", &err);
     }
@@ -179,7 +181,8 @@ static bool is_adopted(const struct co_run_row *row)
 static int prepare_takeover(struct co_runner *run, const struct co_run_row *row, struct co_error *err)
 {
     char actor[25];
-    run->rebooted = strcmp(run->row.boot_id, row->boot_id) != 0; /* and a run from elsewhere: what it captured isn't known here */
+    run->rebooted =
+        strcmp(run->row.boot_id, row->boot_id) != 0; /* and a run from elsewhere: what it captured isn't known here */
     run->row = *row;
     run->row.pid = getpid();
     run->begun = true;
@@ -187,8 +190,9 @@ static int prepare_takeover(struct co_runner *run, const struct co_run_row *row,
     snprintf(run->result->run, sizeof run->result->run, "%s", row->id);
     int failed = co_lanes_open(run, err);
     for (size_t i = 0; i < run->lane_count && !failed; i++)
-        failed = is_adopted(row) ? import_notes(run->session, run->lanes[i].pair, row->id, err) /* this process may not be the first */
-                                 : co_pair_use_journal(run->lanes[i].pair, run->journal, row->id, err);
+        failed = is_adopted(row)
+                     ? import_notes(run->session, run->lanes[i].pair, row->id, err) /* this process may not be the first */
+                     : co_pair_use_journal(run->lanes[i].pair, run->journal, row->id, err);
     snprintf(actor, sizeof actor, "resume-%d", (int)(row->epoch % 1000000) + 1);
     return failed ? failed : co_take_over(run, actor, err);
 }
@@ -211,7 +215,8 @@ static int look_at_target(struct co_lane *lane)
     if (got != CO_DONE)
         return co_lane_fail(lane, got);
     if (accepts_writes == CO_UNKNOWN)
-        return co_fail(&lane->error, CO_E_STATE, "pair %s: whether the new primary takes writes can't be seen", co_pair_name(lane->pair));
+        return co_fail(&lane->error, CO_E_STATE, "pair %s: whether the new primary takes writes can't be seen",
+                       co_pair_name(lane->pair));
     lane->opened = accepts_writes == CO_YES;
     return 0;
 }
@@ -228,16 +233,18 @@ static int decide_adopted(struct co_runner *run, struct co_error *err)
         failed = co_lanes_each(run, look_at_target);
     if (failed) {
         co_fail(err, failed, "run %s may have opened the new primary, which can't be seen", run->row.id);
-        co_hint(err, "Run `changeover resume` again when it can be reached. If it is gone for good, `changeover abort --b-is-lost` goes "
-                     "back without it; what it took meanwhile is lost then.");
+        co_hint(
+            err,
+            "Run `changeover resume` again when it can be reached. If it is gone for good, `changeover abort --b-is-lost` goes "
+            "back without it; what it took meanwhile is lost then.");
         return failed;
     }
     bool opened = false;
     for (size_t i = 0; i < run->lane_count; i++)
         opened = opened || run->lanes[i].opened;
     enum co_decision standing;
-    failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, opened ? CO_DECISION_COMMIT : CO_DECISION_UNDO, 0, false,
-                               &standing, err);
+    failed = co_journal_decide(run->journal, run->row.id, run->row.epoch, opened ? CO_DECISION_COMMIT : CO_DECISION_UNDO, 0,
+                               false, &standing, err);
     if (!failed && opened)
         failed = co_journal_opening(run->journal, run->row.id, run->row.epoch, err);
     if (failed)
@@ -247,8 +254,8 @@ static int decide_adopted(struct co_runner *run, struct co_error *err)
     return 0;
 }
 
-static enum co_exit left_run(struct co_session *session, const struct co_run_options *options, const struct co_run_row *row, bool back,
-                             struct co_run_result *ret)
+static enum co_exit left_run(struct co_session *session, const struct co_run_options *options, const struct co_run_row *row,
+                             bool back, struct co_run_result *ret)
 {
     struct co_runner run;
     struct co_error err = {0};
@@ -259,9 +266,10 @@ static enum co_exit left_run(struct co_session *session, const struct co_run_opt
                     : (row->kind[0] == 's' ? co_run_setup(session, options, ret) : co_run_detach(session, options, ret));
     if (back && row->decision == CO_DECISION_COMMIT && !(options->b_is_lost && !row->opening)) {
         co_fail(&err, CO_E_STATE, "run %s is committed: it can only go forward", row->id);
-        co_hint(&err, row->opening ? "`changeover resume` finishes it; then `changeover rollback` goes back without loss."
-                                   : "`changeover resume` finishes it. Nothing was opened yet: if the new server is gone for good, "
-                                     "`changeover abort --b-is-lost` turns it back.");
+        co_hint(&err, row->opening
+                          ? "`changeover resume` finishes it; then `changeover rollback` goes back without loss."
+                          : "`changeover resume` finishes it. Nothing was opened yet: if the new server is gone for good, "
+                            "`changeover abort --b-is-lost` turns it back.");
         return say(ret, CO_EXIT_UNFINISHED, "unfinished", &err);
     }
     int failed = co_runner_init(&run, session, options, (enum co_side)row->source, row->kind, ret, &err);
@@ -331,7 +339,8 @@ enum co_exit co_run_resume(struct co_session *session, const struct co_run_optio
         return code;
     if (found)
         return left_run(session, options, &row, false, ret);
-    if (co_journal_last_done(session->journal, &last, NULL) == 0 && last.exit_code == CO_EXIT_FOLLOW_UP && wants_follow_up(session->journal))
+    if (co_journal_last_done(session->journal, &last, NULL) == 0 && last.exit_code == CO_EXIT_FOLLOW_UP &&
+        wants_follow_up(session->journal))
         return follow_up(session, options, &last, ret);
     if (!options->if_needed)
         co_fail(&err, CO_E_STATE, "there is nothing to resume: no run was left");

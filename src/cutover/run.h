@@ -19,8 +19,8 @@
 #include "base/text.h"
 #include "cutover/cutover.h"
 
-#define CO_CONNECT_NS (10 * CO_NS_PER_S)  /* one connection or one look outside the pause */
-#define CO_CALL_NS (30 * CO_NS_PER_S)     /* one call outside the pause */
+#define CO_CONNECT_NS (10 * CO_NS_PER_S)   /* one connection or one look outside the pause */
+#define CO_CALL_NS (30 * CO_NS_PER_S)      /* one call outside the pause */
 #define CO_SLOW_CALL_NS (60 * CO_NS_PER_S) /* one call of a slow step; it answers CO_AGAIN and goes on */
 #define CO_WARM_UP_NS (300 * CO_NS_PER_S)  /* all of a phase outside the pause */
 
@@ -35,19 +35,19 @@ struct co_lane { /* one pair in the run */
     struct co_endpoint *main[2];   /* by role */
     struct co_endpoint *second[2]; /* by role */
     struct co_capabilities caps;
-    struct co_text position;       /* captured */
-    char **statements;             /* by step index: described in warm_up; NULL: not wanted or not described */
-    bool *wanted;                  /* by step index */
-    struct co_error error;         /* of the phase under way */
-    int result;                    /* 0 or error.code */
-    _Atomic enum co_exit refuse_exit; /* the exit code a refusal of this lane stands for; 0: CO_EXIT_NO. Both
-                                         sides of a lane are met at once */
+    struct co_text position;                 /* captured */
+    char **statements;                       /* by step index: described in warm_up; NULL: not wanted or not described */
+    bool *wanted;                            /* by step index */
+    struct co_error error;                   /* of the phase under way */
+    int result;                              /* 0 or error.code */
+    _Atomic enum co_exit refuse_exit;        /* the exit code a refusal of this lane stands for; 0: CO_EXIT_NO. Both
+                                                sides of a lane are met at once */
     int64_t fence_ns, open_ns, promotion_ns; /* stamps; promotion is a duration; 0: not yet */
     bool opened;
-    bool source_held;              /* undo: a lost connection to the source ends the try */
-    bool source_back;              /* undo: the source takes writes again */
-    bool target_clean;             /* undo: the target is as before */
-    bool target_final;             /* undo: the target can't be made as before; it stays closed until a setup */
+    bool source_held;  /* undo: a lost connection to the source ends the try */
+    bool source_back;  /* undo: the source takes writes again */
+    bool target_clean; /* undo: the target is as before */
+    bool target_final; /* undo: the target can't be made as before; it stays closed until a setup */
 };
 
 struct co_runner {
@@ -55,39 +55,39 @@ struct co_runner {
     const struct co_run_options *options;
     struct co_journal *journal;
     struct co_run_row row;
-    struct co_run identity;        /* points into the buffers below */
+    struct co_run identity; /* points into the buffers below */
     char token[64], actor[25], session_name[96];
     enum co_side source;
     struct co_lane *lanes;
     size_t lane_count;
-    struct co_crew *crew;          /* two threads a lane */
+    struct co_crew *crew; /* two threads a lane */
     struct co_run_result *result;
-    struct co_gate_wait *gate;     /* during the phase gate */
-    struct co_guardian *guardian;  /* in the tool: the other process; NULL: none */
+    struct co_gate_wait *gate;    /* during the phase gate */
+    struct co_guardian *guardian; /* in the tool: the other process; NULL: none */
     bool is_guardian;
-    bool rebooted;                 /* the machine of the journal was restarted since the run began */
-    bool source_lost;              /* rollback --b-is-lost: there is no source */
-    bool pairs_have_run;           /* the pairs know the run */
+    bool rebooted;       /* the machine of the journal was restarted since the run began */
+    bool source_lost;    /* rollback --b-is-lost: there is no source */
+    bool pairs_have_run; /* the pairs know the run */
     bool in_pause, switched;
-    atomic_bool committed;         /* read by the watcher: nothing is interrupted any more */
-    bool begun;                    /* the journal has the run */
-    bool warmed;                   /* intents are durable: steps may have been applied */
+    atomic_bool committed; /* read by the watcher: nothing is interrupted any more */
+    bool begun;            /* the journal has the run */
+    bool warmed;           /* intents are durable: steps may have been applied */
     int64_t pause_begin_ns, pause_end_ns, pause_deadline_ns, switch_end_ns;
     int64_t undo_deadline_ns;
-    const char *phase;             /* name of the phase under way */
-    size_t follow_ups;             /* failures after the commit */
-    atomic_bool undoing;           /* until every source is back */
-    atomic_bool cancelled;         /* interrupted before the commit, or the guardian died */
+    const char *phase;     /* name of the phase under way */
+    size_t follow_ups;     /* failures after the commit */
+    atomic_bool undoing;   /* until every source is back */
+    atomic_bool cancelled; /* interrupted before the commit, or the guardian died */
     pthread_t watcher;
     bool watching;
-    int watcher_fd;                /* ends the watcher */
-    int watched_guardian_fd;       /* the guardian as it was when the watcher started; -1: none */
-    pthread_mutex_t mutex;         /* result->errors */
+    int watcher_fd;          /* ends the watcher */
+    int watched_guardian_fd; /* the guardian as it was when the watcher started; -1: none */
+    pthread_mutex_t mutex;   /* result->errors */
 };
 
 /* ---- runner.c ---- */
-int co_runner_init(struct co_runner *run, struct co_session *session, const struct co_run_options *options,
-                   enum co_side source, const char *kind, struct co_run_result *result, struct co_error *err);
+int co_runner_init(struct co_runner *run, struct co_session *session, const struct co_run_options *options, enum co_side source,
+                   const char *kind, struct co_run_result *result, struct co_error *err);
 void co_runner_done(struct co_runner *run);
 /* Gives the pairs the run with this actor and the row's epoch. */
 int co_runner_identify(struct co_runner *run, const char *actor, struct co_error *err);
@@ -99,8 +99,8 @@ int co_lanes_each(struct co_runner *run, int (*fn)(struct co_lane *lane));
 /* The same with one thread for each side of each lane. */
 int co_sides_each(struct co_runner *run, int (*fn)(struct co_lane *lane, enum co_run_role role, struct co_error *err));
 int64_t co_run_deadline(const struct co_runner *run, int64_t at_most_ns); /* now + at_most, never past the pause's */
-int co_run_cancelled(struct co_runner *run, struct co_error *err); /* 0, or why the run must not go on */
-int co_lane_fail(struct co_lane *lane, enum co_result result); /* lane->error is filled; returns a code != 0 */
+int co_run_cancelled(struct co_runner *run, struct co_error *err);        /* 0, or why the run must not go on */
+int co_lane_fail(struct co_lane *lane, enum co_result result);            /* lane->error is filled; returns a code != 0 */
 void co_runner_hold(struct co_runner *run, bool hold);
 void co_runner_interruptible(struct co_runner *run, bool main_endpoints_too);
 int co_lanes_open(struct co_runner *run, struct co_error *err); /* makes endpoints, not connections */
@@ -112,7 +112,7 @@ int co_watcher_again(struct co_runner *run, struct co_error *err); /* with what 
 struct co_endpoint *co_lane_other(struct co_lane *lane, const struct co_step *step, struct co_endpoint *ep, bool second);
 
 /* ---- steps.c ---- */
-int co_lane_describe(struct co_lane *lane, struct co_error *err);  /* wanted, statements, intents into the journal */
+int co_lane_describe(struct co_lane *lane, struct co_error *err); /* wanted, statements, intents into the journal */
 int co_steps_apply(struct co_lane *lane, enum co_phase phase, enum co_run_role role, bool second, int64_t deadline_ns);
 /* Goes on through lost replies and lost connections: for what is decided. */
 int co_steps_insist(struct co_lane *lane, enum co_phase phase, enum co_run_role role, int64_t deadline_ns);
@@ -120,19 +120,19 @@ int co_steps_insist(struct co_lane *lane, enum co_phase phase, enum co_run_role 
 int co_steps_revert(struct co_lane *lane, enum co_phase phase, enum co_run_role role, int64_t deadline_ns);
 
 /* ---- markers.c ---- */
-int co_markers_set(struct co_runner *run);              /* lock: none (or of an ended run) -> ours */
-int co_markers_update_info(struct co_runner *run);      /* notes into the markers */
+int co_markers_set(struct co_runner *run);         /* lock: none (or of an ended run) -> ours */
+int co_markers_update_info(struct co_runner *run); /* notes into the markers */
 int co_marker_free(struct co_lane *lane, enum co_run_role role, struct co_error *err); /* CO_E_CONFLICT: another run's */
-void co_markers_remove(struct co_runner *run, enum co_run_role role); /* best effort; failures are noted */
+void co_markers_remove(struct co_runner *run, enum co_run_role role);                  /* best effort; failures are noted */
 /* One side: whatever epoch of this run -> our token; then ends the other processes' sessions. No marker there means
  * that this process removed it, or that somebody ended the run from elsewhere: what that is, the caller says. */
 enum co_when_absent {
-    CO_ABSENT_IS_SET,     /* set ours */
-    CO_ABSENT_IS_LEFT,    /* leave it so: *ret_absent; nothing may be changed there */
+    CO_ABSENT_IS_SET,  /* set ours */
+    CO_ABSENT_IS_LEFT, /* leave it so: *ret_absent; nothing may be changed there */
     CO_ABSENT_IS_CONFLICT
 };
-int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_absent when_absent, bool *ret_absent, int64_t deadline_ns,
-                   struct co_error *err);
+int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_absent when_absent, bool *ret_absent,
+                   int64_t deadline_ns, struct co_error *err);
 
 /* ---- phases ---- */
 int co_do_lock(struct co_runner *run);
@@ -192,8 +192,8 @@ enum co_exit co_abandon(struct co_session *session, const struct co_run_row *row
 enum co_exit co_begin(struct co_runner *run, struct co_error *err);
 
 /* ---- hooks.c ---- */
-int co_hooks_run(struct co_runner *run, const struct co_hooks *hooks, const char *phase, enum co_side side,
-                 int64_t deadline_ns, struct co_error *err);
+int co_hooks_run(struct co_runner *run, const struct co_hooks *hooks, const char *phase, enum co_side side, int64_t deadline_ns,
+                 struct co_error *err);
 
 /* ---- audit.c ---- */
 void co_audit_facts(struct co_runner *run, const char *moment); /* "before", "after" */
@@ -208,7 +208,7 @@ void co_guardian_tell(struct co_runner *run, const char *word, int64_t deadline_
  * call may last. */
 void co_guardian_pulse(struct co_runner *run, int64_t call_deadline_ns);
 bool co_guardian_alive(struct co_runner *run);
-int co_guardian_fd(struct co_runner *run); /* readable when it died */
+int co_guardian_fd(struct co_runner *run);   /* readable when it died */
 void co_guardian_end(struct co_runner *run); /* "bye", waits for it */
 
 #endif

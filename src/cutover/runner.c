@@ -19,8 +19,8 @@ static int make_id(char ret[41], struct co_error *err)
     time_t now = (time_t)(co_wall_ms() / 1000);
     struct tm utc;
     gmtime_r(&now, &utc);
-    snprintf(ret, 41, "%04d%02d%02d-%02d%02d%02d-%02x%02x%02x%02x", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour,
-             utc.tm_min, utc.tm_sec, noise[0], noise[1], noise[2], noise[3]);
+    snprintf(ret, 41, "%04d%02d%02d-%02d%02d%02d-%02x%02x%02x%02x", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday,
+             utc.tm_hour, utc.tm_min, utc.tm_sec, noise[0], noise[1], noise[2], noise[3]);
     return 0;
 }
 
@@ -35,8 +35,8 @@ static void read_line(const char *path, char *ret, size_t ret_bytes)
     fclose(file);
 }
 
-int co_runner_init(struct co_runner *run, struct co_session *session, const struct co_run_options *options,
-                   enum co_side source, const char *kind, struct co_run_result *result, struct co_error *err)
+int co_runner_init(struct co_runner *run, struct co_session *session, const struct co_run_options *options, enum co_side source,
+                   const char *kind, struct co_run_result *result, struct co_error *err)
 {
     *run = (struct co_runner){.session = session,
                               .options = options,
@@ -341,7 +341,8 @@ static void *watch(void *arg)
 
 int co_watcher_start(struct co_runner *run, struct co_error *err)
 {
-    run->watched_guardian_fd = co_guardian_fd(run); /* the thread must not look at a guardian that is begun or ended meanwhile */
+    run->watched_guardian_fd =
+        co_guardian_fd(run); /* the thread must not look at a guardian that is begun or ended meanwhile */
     run->watcher_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (run->watcher_fd < 0 || pthread_create(&run->watcher, NULL, watch, run) != 0)
         return co_fail(err, CO_E_INTERNAL, "no thread to watch for signals");

@@ -31,7 +31,8 @@ static int know_all(const struct co_config *config, const char *const *names, st
     return 0;
 }
 
-int co_session_open(struct co_session *session, const struct co_config *config, const char *const *pair_names, struct co_error *err)
+int co_session_open(struct co_session *session, const struct co_config *config, const char *const *pair_names,
+                    struct co_error *err)
 {
     *session = (struct co_session){.config = config, .wake_fd = -1, .config_path = config->path};
     int failed = know_all(config, pair_names, err);
@@ -65,7 +66,8 @@ int co_session_use_journal(struct co_session *session, enum co_journal_mode mode
         failed = co_pair_use_journal(pair, session->journal, NULL, err);
         for (int side = 0; side < 2 && !failed; side++) {
             struct co_text instance = CO_TEXT_INIT, lineage = CO_TEXT_INIT;
-            if (co_journal_identity(session->journal, co_pair_name(pair), co_side_name((enum co_side)side), &instance, &lineage, NULL) == 0)
+            if (co_journal_identity(session->journal, co_pair_name(pair), co_side_name((enum co_side)side), &instance, &lineage,
+                                    NULL) == 0)
                 co_pair_record_identity(pair, (enum co_side)side, co_text_str(&instance), co_text_str(&lineage));
             co_text_done(&instance);
             co_text_done(&lineage);

@@ -22,8 +22,8 @@ static void pass_progress(void *arg, const struct co_progress *progress)
 {
     struct co_lane *lane = arg;
     struct co_session *session = lane->run->session;
-    struct co_watch_event event = {.kind = CO_WATCH_PROGRESS, .phase = lane->run->phase, .pair = co_pair_name(lane->pair),
-                                   .progress = progress};
+    struct co_watch_event event = {
+        .kind = CO_WATCH_PROGRESS, .phase = lane->run->phase, .pair = co_pair_name(lane->pair), .progress = progress};
     if (session->watch)
         session->watch(&event, session->watch_arg);
 }
@@ -36,8 +36,12 @@ static int64_t begin_row(struct co_lane *lane, const struct co_step *step, struc
     int64_t row = -1;
     if (co_ep_step_describe(ep, other, step, co_now_ns() + CO_CALL_NS, &text, &err) != CO_DONE)
         co_text_add(&text, "(not described: %s)", err.message);
-    struct co_step_row entry = {.pair = co_pair_name(lane->pair), .side = co_side_name(co_endpoint_side(ep)), .phase = run->phase,
-                                .step = step->name, .action = "apply", .statement = co_text_str(&text)};
+    struct co_step_row entry = {.pair = co_pair_name(lane->pair),
+                                .side = co_side_name(co_endpoint_side(ep)),
+                                .phase = run->phase,
+                                .step = step->name,
+                                .action = "apply",
+                                .statement = co_text_str(&text)};
     co_journal_step_begin(run->journal, run->row.id, &entry, &row, NULL);
     return row;
 }
@@ -87,7 +91,8 @@ static int do_step(struct job *job, const struct co_step *step)
         if (got == CO_DONE && there == CO_PRESENT)
             break;
         if (got == CO_DONE)
-            co_fail(&lane->error, CO_E_STATE, "pair %s: step %s was done but isn't seen on the server", co_pair_name(lane->pair), step->name);
+            co_fail(&lane->error, CO_E_STATE, "pair %s: step %s was done but isn't seen on the server",
+                    co_pair_name(lane->pair), step->name);
         co_lane_fail(lane, got);
         break;
     }
@@ -161,7 +166,8 @@ static int see_link(struct co_lane *lane)
             co_ep_link(lane->main[CO_TARGET], lane->main[CO_SOURCE], co_now_ns() + CO_CONNECT_NS, &link, &lane->error);
         bool running = got == CO_DONE && link.state == CO_LINK_RUNNING;
         if (got == CO_DONE && !running) {
-            co_fail(&lane->error, CO_E_BROKEN, "pair %s: replication doesn't run: %s", co_pair_name(lane->pair), co_text_str(&link.reason));
+            co_fail(&lane->error, CO_E_BROKEN, "pair %s: replication doesn't run: %s", co_pair_name(lane->pair),
+                    co_text_str(&link.reason));
             co_hint(&lane->error, "Mend what the reason says and run `changeover setup` again.");
         }
         co_link_data_done(&link);
@@ -232,7 +238,8 @@ static int detach_lane(struct co_lane *lane)
 {
     struct co_error err = {0};
     for (int role = 0; role < 2; role++)
-        if (co_marker_take(lane, (enum co_run_role)role, CO_ABSENT_IS_SET, NULL, co_now_ns() + CO_CONNECT_NS, &err) == CO_E_CONFLICT) {
+        if (co_marker_take(lane, (enum co_run_role)role, CO_ABSENT_IS_SET, NULL, co_now_ns() + CO_CONNECT_NS, &err) ==
+            CO_E_CONFLICT) {
             lane->error = err;
             lane->refuse_exit = CO_EXIT_LOCKED;
             return err.code;

@@ -39,9 +39,10 @@ static void say_next(const struct co_status *status, struct co_pair_status *pair
              strcmp(co_text_str(&a->identity.lineage), co_text_str(&b->identity.lineage)) == 0)
         next = "both copies take writes: stop the clients of one at once; `changeover setup` makes b follow again";
     else if (pair->link.state == CO_LINK_NONE)
-        next = pair->lag.primary == CO_SIDE_A ? "`changeover check`, then `changeover setup`"
-                                              : "b is the primary and a doesn't follow: no way back; `changeover resume` tries again, "
-                                                "`changeover detach` ends the migration";
+        next = pair->lag.primary == CO_SIDE_A
+                   ? "`changeover check`, then `changeover setup`"
+                   : "b is the primary and a doesn't follow: no way back; `changeover resume` tries again, "
+                     "`changeover detach` ends the migration";
     else if (pair->link.state == CO_LINK_BROKEN)
         next = "replication is broken: mend what its reason says, or `changeover setup`";
     else if (pair->lag.primary == CO_SIDE_B)
@@ -76,7 +77,8 @@ static void look_at_pair(struct co_session *session, struct co_pair *pair, struc
     for (int side = 0; side < 2; side++) {
         ep[side] = co_endpoint_new(pair, (enum co_side)side, CO_CONN_MAIN);
         struct co_side_status *at = &ret->side[side];
-        at->identity = (struct co_identity_data){.accepts_writes = CO_UNKNOWN, .fenced = CO_UNKNOWN, .empty = CO_UNKNOWN, .data_bytes = -1};
+        at->identity = (struct co_identity_data){
+            .accepts_writes = CO_UNKNOWN, .fenced = CO_UNKNOWN, .empty = CO_UNKNOWN, .data_bytes = -1};
         at->reached = ep[side] && co_ep_identify(ep[side], co_now_ns() + CO_CONNECT_NS, &at->identity, &at->error) == CO_DONE;
     }
     struct co_lag *lag = NULL;
@@ -86,13 +88,13 @@ static void look_at_pair(struct co_session *session, struct co_pair *pair, struc
     }
     int source = (int)ret->lag.primary;
     ret->link = (struct co_link_data){.state = CO_LINK_UNKNOWN, .silent_ms = -1, .piled_up_bytes = -1};
-    if (ret->side[!source].reached &&
-        co_ep_link(ep[!source], ret->side[source].reached ? ep[source] : NULL, co_now_ns() + CO_CONNECT_NS, &ret->link, &err) != CO_DONE)
+    if (ret->side[!source].reached && co_ep_link(ep[!source], ret->side[source].reached ? ep[source] : NULL,
+                                                 co_now_ns() + CO_CONNECT_NS, &ret->link, &err) != CO_DONE)
         co_text_set_str(&ret->link.reason, err.message);
     if (ret->link.piled_up_bytes > PILE_WARNING_BYTES) {
         char size[32];
-        co_text_add(&ret->warnings, "side %s keeps %s of log for its follower; watch its disk\n", co_side_name((enum co_side)source),
-                    co_format_bytes(ret->link.piled_up_bytes, size));
+        co_text_add(&ret->warnings, "side %s keeps %s of log for its follower; watch its disk\n",
+                    co_side_name((enum co_side)source), co_format_bytes(ret->link.piled_up_bytes, size));
     }
     co_endpoint_free(ep[0]);
     co_endpoint_free(ep[1]);

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define AGAIN_NS CO_NS_PER_MS             /* between two calls of one that isn't finished */
-#define RETRY_NS (100 * CO_NS_PER_MS)     /* between two tries to reach a server */
+#define AGAIN_NS CO_NS_PER_MS         /* between two calls of one that isn't finished */
+#define RETRY_NS (100 * CO_NS_PER_MS) /* between two tries to reach a server */
 #define INSIST_CALL_NS (3 * CO_NS_PER_S)
 
 static int64_t record_begin(struct co_lane *lane, const struct co_step *step, const char *action, size_t index)
@@ -124,7 +124,8 @@ static int apply_one(struct co_lane *lane, size_t index, bool second, int64_t de
             return lane->error.code;
         }
         int64_t call_ns = step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : CO_CALL_NS;
-        enum co_result got = co_ep_step_apply(ep, other, step, co_min_deadline(deadline_ns, co_now_ns() + call_ns), &lane->error);
+        enum co_result got =
+            co_ep_step_apply(ep, other, step, co_min_deadline(deadline_ns, co_now_ns() + call_ns), &lane->error);
         if (got == CO_AGAIN && co_now_ns() < deadline_ns) {
             co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + AGAIN_NS), run->committed ? -1 : run->session->wake_fd);
             continue;
@@ -135,8 +136,8 @@ static int apply_one(struct co_lane *lane, size_t index, bool second, int64_t de
             return 0;
         }
         if (got == CO_AGAIN)
-            co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: step %s isn't finished and its time is over", co_pair_name(lane->pair),
-                    step->name);
+            co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: step %s isn't finished and its time is over",
+                    co_pair_name(lane->pair), step->name);
         return co_lane_fail(lane, got);
     }
 }
@@ -160,7 +161,8 @@ static enum co_result insist_once(struct co_lane *lane, size_t index, int64_t de
 {
     const struct co_step *step = co_pair_step(lane->pair, index);
     struct co_endpoint *ep = lane->second[step->role], *other = co_lane_other(lane, step, ep, true);
-    int64_t call_ns = co_min_deadline(deadline_ns, co_now_ns() + (step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : INSIST_CALL_NS));
+    int64_t call_ns =
+        co_min_deadline(deadline_ns, co_now_ns() + (step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : INSIST_CALL_NS));
     co_guardian_pulse(lane->run, call_ns);
     if (look_first) {
         enum co_presence there = CO_ABSENT;
@@ -208,7 +210,8 @@ static int revert_one(struct co_lane *lane, size_t index, int64_t deadline_ns)
     struct co_endpoint *ep = lane->second[step->role], *other = co_lane_other(lane, step, ep, true);
     bool reverted = false;
     for (;;) {
-        int64_t call_ns = co_min_deadline(deadline_ns, co_now_ns() + (step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : INSIST_CALL_NS));
+        int64_t call_ns =
+            co_min_deadline(deadline_ns, co_now_ns() + (step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : INSIST_CALL_NS));
         enum co_presence there = CO_PARTIAL;
         co_guardian_pulse(lane->run, call_ns);
         enum co_result got = co_ep_step_probe(ep, other, step, call_ns, &there, &lane->error);
@@ -232,7 +235,8 @@ static int revert_one(struct co_lane *lane, size_t index, int64_t deadline_ns)
             (held_lost || lane->error.code == CO_E_CONFLICT || lane->error.code == CO_E_UNSUPPORTED))
             return lane->error.code;
         if (got == CO_DONE)
-            co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: step %s was taken back and is still seen", co_pair_name(lane->pair), step->name);
+            co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: step %s was taken back and is still seen", co_pair_name(lane->pair),
+                    step->name);
         if (co_now_ns() >= deadline_ns)
             return co_lane_fail(lane, got);
         if (got != CO_AGAIN)

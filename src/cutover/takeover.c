@@ -61,24 +61,27 @@ static int source_is_fenced(struct co_lane *lane)
     struct co_identity_data id = {0};
     if (run->source_lost)
         return 0;
-    if (co_marker_take(lane, CO_SOURCE, run->row.opened ? CO_ABSENT_IS_SET : CO_ABSENT_IS_LEFT, NULL, co_now_ns() + CO_CONNECT_NS,
-                       &err) == CO_E_CONFLICT) {
+    if (co_marker_take(lane, CO_SOURCE, run->row.opened ? CO_ABSENT_IS_SET : CO_ABSENT_IS_LEFT, NULL,
+                       co_now_ns() + CO_CONNECT_NS, &err) == CO_E_CONFLICT) {
         lane->error = err;
         return err.code;
     }
     enum co_result got = co_ep_identify(lane->second[CO_SOURCE], co_now_ns() + CO_CONNECT_NS, &id, &err);
     int failed = 0;
     if (got == CO_DONE && id.accepts_writes == CO_YES && id.role == CO_ROLE_PRIMARY) {
-        failed = co_fail(&lane->error, CO_E_STATE, "pair %s: the old primary isn't fenced any more; somebody took the fence down",
-                         co_pair_name(lane->pair));
-        co_hint(&lane->error, "It may have taken writes that the new primary lacks. Fence it or stop it, compare the data, then "
-                              "`changeover resume`.");
+        failed =
+            co_fail(&lane->error, CO_E_STATE, "pair %s: the old primary isn't fenced any more; somebody took the fence down",
+                    co_pair_name(lane->pair));
+        co_hint(&lane->error,
+                "It may have taken writes that the new primary lacks. Fence it or stop it, compare the data, then "
+                "`changeover resume`.");
         co_journal_event(run->journal, run->row.id, co_pair_name(lane->pair), "breach", lane->error.message, NULL);
     } else if (got == CO_DONE && id.accepts_writes == CO_UNKNOWN && id.fenced != CO_YES && id.role == CO_ROLE_PRIMARY) {
         failed = co_fail(&lane->error, CO_E_STATE, "pair %s: the old primary answers, and whether it is fenced can't be seen",
                          co_pair_name(lane->pair));
     } else if (got != CO_DONE) {
-        co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_NOTE, "the old primary doesn't answer; it was proven fenced before the commit");
+        co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_NOTE,
+                      "the old primary doesn't answer; it was proven fenced before the commit");
         co_journal_event(run->journal, run->row.id, co_pair_name(lane->pair), "source_unreachable", err.message, NULL);
     }
     co_identity_data_done(&id);
@@ -129,9 +132,11 @@ static int target_is_complete(struct co_lane *lane)
     if (co_ep_position(lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &now, &err) != CO_DONE ||
         co_pair_compare(lane->pair, co_text_str(&now), co_text_str(&lane->position)) != CO_ORDER_BEHIND)
         return 0;
-    co_fail(&lane->error, CO_E_DATA, "pair %s: the new primary came back at %s, behind the captured %s: it lost acknowledged writes",
+    co_fail(&lane->error, CO_E_DATA,
+            "pair %s: the new primary came back at %s, behind the captured %s: it lost acknowledged writes",
             co_pair_name(lane->pair), co_text_str(&now), co_text_str(&lane->position));
-    co_hint(&lane->error, "The old primary has them and nothing was opened yet: `changeover abort --b-is-lost` goes back to it.");
+    co_hint(&lane->error,
+            "The old primary has them and nothing was opened yet: `changeover abort --b-is-lost` goes back to it.");
     return lane->error.code;
 }
 
@@ -185,7 +190,9 @@ bool co_await_other(struct co_runner *run)
     co_runner_say(run, NULL, CO_WATCH_NOTE, "run %s was ended by %s", row.id, row.actor);
     if (!row.ended_wall_ms) /* open, but switch, confirm and reverse are left to `resume` */
         return false;
-    run->result->outcome = strcmp(row.outcome, "undone") == 0 ? "undone" : strcmp(row.outcome, "refused") == 0 ? "refused" : "done";
+    run->result->outcome = strcmp(row.outcome, "undone") == 0    ? "undone"
+                           : strcmp(row.outcome, "refused") == 0 ? "refused"
+                                                                 : "done";
     run->result->exit_code = (enum co_exit)row.exit_code;
     run->result->primary = run->result->outcome[0] == 'd' ? !run->source : (int)run->source;
     run->result->write_pause_ms = row.write_pause_ms;
@@ -210,7 +217,8 @@ enum co_exit co_settle(struct co_runner *run)
             return leave_unfinished(run);
         }
         enum co_decision standing;
-        if (answer == 0 && co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_COMMIT, 0, false, &standing, &err)) {
+        if (answer == 0 &&
+            co_journal_decide(run->journal, run->row.id, run->row.epoch, CO_DECISION_COMMIT, 0, false, &standing, &err)) {
             co_runner_note(run, &err);
             return leave_unfinished(run);
         }

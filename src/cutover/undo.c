@@ -23,8 +23,9 @@ static int lost_its_tail(struct co_lane *lane, const char *has, const char *want
 {
     co_fail(&lane->error, CO_E_DATA, "pair %s: the old primary came back at %s, behind %s: it lost acknowledged writes",
             co_pair_name(lane->pair), has, want);
-    co_hint(&lane->error, "Both sides stay closed, because opening the old primary would lose what only the new one has. Either recover "
-                          "the old primary, or set it up anew from the other side and go on there.");
+    co_hint(&lane->error,
+            "Both sides stay closed, because opening the old primary would lose what only the new one has. Either recover "
+            "the old primary, or set it up anew from the other side and go on there.");
     return lane->error.code;
 }
 
@@ -55,8 +56,9 @@ static int complete_by_target(struct co_lane *lane, int64_t deadline_ns)
     if (got == CO_DONE) {
         got = co_ep_applied(lane->second[CO_TARGET], call_ns, &want, &lane->error);
         if (got != CO_DONE)
-            co_hint(&lane->error, "The machine of the journal crashed during the run, so what was captured may be lost; the other side must "
-                                  "be seen before the old primary is opened.");
+            co_hint(&lane->error,
+                    "The machine of the journal crashed during the run, so what was captured may be lost; the other side must "
+                    "be seen before the old primary is opened.");
     }
     if (got != CO_DONE)
         return co_lane_fail(lane, got);
@@ -75,7 +77,8 @@ static int still_complete(struct co_lane *lane, int64_t deadline_ns)
         return lane->run->rebooted ? complete_by_target(lane, deadline_ns) : 0;
     CO_TEXT_AUTO now = CO_TEXT_INIT;
     co_guardian_pulse(lane->run, 0);
-    enum co_result got = co_ep_position(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &now, &lane->error);
+    enum co_result got =
+        co_ep_position(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &now, &lane->error);
     if (got != CO_DONE)
         return co_lane_fail(lane, got);
     enum co_order order = co_pair_compare(lane->pair, co_text_str(&now), co_text_str(&lane->position));
@@ -105,12 +108,14 @@ static int source_takes_writes(struct co_lane *lane, int64_t deadline_ns)
 {
     for (;;) {
         co_guardian_pulse(lane->run, 0);
-        enum co_result got = co_ep_probe_write(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &lane->error);
+        enum co_result got =
+            co_ep_probe_write(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &lane->error);
         if (got == CO_DONE)
             return 0;
         if (co_now_ns() >= deadline_ns)
             return co_lane_fail(lane, got);
-        co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "a real write on the old primary: %s", lane->error.message);
+        co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "a real write on the old primary: %s",
+                      lane->error.message);
         co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + DECIDE_RETRY_NS), -1);
     }
 }
@@ -120,17 +125,19 @@ static int source_takes_writes(struct co_lane *lane, int64_t deadline_ns)
 static int is_open_already(struct co_lane *lane, int64_t deadline_ns)
 {
     struct co_identity_data id = {0};
-    enum co_result got = co_ep_identify(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &id, &lane->error);
+    enum co_result got =
+        co_ep_identify(lane->second[CO_SOURCE], co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &id, &lane->error);
     bool open = got == CO_DONE && id.role == CO_ROLE_PRIMARY && id.accepts_writes == CO_YES;
     co_identity_data_done(&id);
     if (got != CO_DONE)
         return co_lane_fail(lane, got);
     if (open)
         return 0;
-    co_fail(&lane->error, CO_E_CONFLICT, "pair %s: side %s refuses writes, but not for run %s: its marker is gone", co_pair_name(lane->pair),
-            co_side_name(co_endpoint_side(lane->second[CO_SOURCE])), lane->run->row.id);
-    co_hint(&lane->error, "Somebody ended this run from another machine. `changeover status` shows both sides; if they are as they should "
-                          "be, `changeover abort --forget` ends the run here without touching a server.");
+    co_fail(&lane->error, CO_E_CONFLICT, "pair %s: side %s refuses writes, but not for run %s: its marker is gone",
+            co_pair_name(lane->pair), co_side_name(co_endpoint_side(lane->second[CO_SOURCE])), lane->run->row.id);
+    co_hint(&lane->error,
+            "Somebody ended this run from another machine. `changeover status` shows both sides; if they are as they should "
+            "be, `changeover abort --forget` ends the run here without touching a server.");
     return lane->error.code;
 }
 
@@ -138,8 +145,8 @@ static int try_source(struct co_lane *lane, int64_t deadline_ns)
 {
     bool absent = false;
     co_guardian_pulse(lane->run, 0);
-    int failed = co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_LEFT, &absent, co_min_deadline(deadline_ns, co_now_ns() + CALL_NS),
-                                &lane->error);
+    int failed = co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_LEFT, &absent,
+                                co_min_deadline(deadline_ns, co_now_ns() + CALL_NS), &lane->error);
     if (!failed && absent)
         return is_open_already(lane, deadline_ns);
     if (!failed)
@@ -190,10 +197,11 @@ static int undo_target(struct co_lane *lane)
         failed = co_steps_revert(lane, CO_PHASE_WARM_UP, CO_TARGET, deadline_ns);
     if (failed) {
         lane->target_final = failed == CO_E_UNSUPPORTED || failed == CO_E_DATA || lane->run->options->b_is_lost;
-        co_hint(&lane->error, "%s", lane->target_final
-                                        ? "It stays closed. Run `changeover setup` to make it follow again."
-                                        : "It stays closed. `changeover resume` cleans it up when it can be reached; if it is gone for "
-                                          "good, `changeover abort --b-is-lost` ends the run without it.");
+        co_hint(&lane->error, "%s",
+                lane->target_final
+                    ? "It stays closed. Run `changeover setup` to make it follow again."
+                    : "It stays closed. `changeover resume` cleans it up when it can be reached; if it is gone for "
+                      "good, `changeover abort --b-is-lost` ends the run without it.");
         co_error_prefix(&lane->error, "the old primary serves, but the other side isn't as before: ");
         return failed;
     }

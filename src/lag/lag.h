@@ -12,15 +12,15 @@ const char *co_gate_name(enum co_gate_state state); /* "open", "closed", "broken
 enum co_gate_state co_gate_worst(enum co_gate_state a, enum co_gate_state b);
 
 struct co_lag_sample {
-    enum co_gate_state state;   /* this sample against the limits alone; stable_for is the gate's (below) */
-    struct co_text reason;      /* "" when open */
-    int64_t lag_ms;             /* -1 unknown */
-    int64_t lag_at_least_ms;    /* -1; set when the wait ended before the follower got there */
+    enum co_gate_state state;            /* this sample against the limits alone; stable_for is the gate's (below) */
+    struct co_text reason;               /* "" when open */
+    int64_t lag_ms;                      /* -1 unknown */
+    int64_t lag_at_least_ms;             /* -1; set when the wait ended before the follower got there */
     int64_t lag_bytes, lag_transactions; /* at the moment of the sample; -1 unknown */
     struct co_text primary_position, applied_position;
-    int64_t piled_up_bytes;     /* -1 */
+    int64_t piled_up_bytes; /* -1 */
     int64_t taken_ns, wall_ms;
-    enum co_side primary;       /* direction: the other side follows */
+    enum co_side primary; /* direction: the other side follows */
 };
 void co_lag_sample_done(struct co_lag_sample *sample);
 

@@ -150,12 +150,12 @@ static bool look_at_roles(struct co_lag *lag, struct co_lag_sample *ret)
     }
     int source = (int)co_pair_source(lag->pair);
     if (id[source].role == CO_ROLE_FOLLOWER && id[!source].role == CO_ROLE_PRIMARY) {
-        co_pair_set_source(lag->pair, (enum co_side)!source);
+        co_pair_set_source(lag->pair, (enum co_side) !source);
         forget(lag);
         source = !source;
         ret->primary = (enum co_side)source;
     }
-    const char *follower = co_side_name((enum co_side)!source);
+    const char *follower = co_side_name((enum co_side) !source);
     if (id[source].role != CO_ROLE_PRIMARY) {
         co_fail(&err, CO_E_BROKEN, "side %s is not a primary", co_side_name((enum co_side)source));
         say(ret, id[source].role == CO_ROLE_UNKNOWN ? CO_GATE_UNKNOWN : CO_GATE_BROKEN, &err);
@@ -275,8 +275,7 @@ static bool wait_for(struct co_lag *lag, int64_t deadline_ns, struct co_lag_samp
                 return false;
             }
         } else if (own_wait) {
-            enum co_result got =
-                co_ep_wait_applied(lag->ep[!ret->primary], want, co_min_deadline(deadline_ns, look_ns), &err);
+            enum co_result got = co_ep_wait_applied(lag->ep[!ret->primary], want, co_min_deadline(deadline_ns, look_ns), &err);
             if (got == CO_NO_EFFECT && err.code != CO_E_TIMEOUT && err.code != CO_E_UNSUPPORTED) {
                 if (!look_at_link(lag, ret))
                     return false;

@@ -147,21 +147,43 @@ static enum co_result fault(void *ctx, const char *point)
     return CO_DONE;
 }
 
-static const struct co_host host = {.size = sizeof host, .text_set = text_set, .text_add = text_add, .fact = fact,
-                                    .finding = finding, .progress = progress, .note_get = note_get, .note_put = note_put,
-                                    .endpoint = endpoint, .option = option, .secret_user = secret_user, .secret = secret,
-                                    .now_ns = now_ns, .wait_fd = wait_fd, .trace = trace, .fault = fault};
+static const struct co_host host = {.size = sizeof host,
+                                    .text_set = text_set,
+                                    .text_add = text_add,
+                                    .fact = fact,
+                                    .finding = finding,
+                                    .progress = progress,
+                                    .note_get = note_get,
+                                    .note_put = note_put,
+                                    .endpoint = endpoint,
+                                    .option = option,
+                                    .secret_user = secret_user,
+                                    .secret = secret,
+                                    .now_ns = now_ns,
+                                    .wait_fd = wait_fd,
+                                    .trace = trace,
+                                    .fault = fault};
 
 static struct co_call call_on(enum co_side side)
 {
     memset(&w.error, 0, sizeof w.error);
-    return (struct co_call){.size = sizeof(struct co_call), .host = &host, .side = side,
-                            .role = side == w.run.source ? CO_SOURCE : CO_TARGET, .conn = w.conn[side],
-                            .other = w.conn[1 - side], .run = w.run.token ? &w.run : NULL,
-                            .deadline_ns = now_ns(NULL) + INT64_C(5000000000), .err = &w.error};
+    return (struct co_call){.size = sizeof(struct co_call),
+                            .host = &host,
+                            .side = side,
+                            .role = side == w.run.source ? CO_SOURCE : CO_TARGET,
+                            .conn = w.conn[side],
+                            .other = w.conn[1 - side],
+                            .run = w.run.token ? &w.run : NULL,
+                            .deadline_ns = now_ns(NULL) + INT64_C(5000000000),
+                            .err = &w.error};
 }
 
-#define DONE(result) do { int got_ = (int)(result); if (got_ != CO_DONE) fail_msg("%s: %d %s", #result, got_, w.error.message); } while (0)
+#define DONE(result)                                                                                                           \
+    do {                                                                                                                       \
+        int got_ = (int)(result);                                                                                              \
+        if (got_ != CO_DONE)                                                                                                   \
+            fail_msg("%s: %d %s", #result, got_, w.error.message);                                                             \
+    } while (0)
 
 /* ---------------------------------------------------------------- servers */
 
@@ -222,8 +244,8 @@ static int set_up(void **state)
     w.driver = entry();
     for (int side = 0; side < 2; side++) {
         snprintf(w.address[side], sizeof w.address[side], "%.200s/s%d", w.folder, side);
-        w.endpoint[side] = (struct co_endpoint_config){.size = sizeof w.endpoint[side], .scheme = "fake",
-                                                       .address = w.address[side], .peer_address = w.address[side]};
+        w.endpoint[side] = (struct co_endpoint_config){
+            .size = sizeof w.endpoint[side], .scheme = "fake", .address = w.address[side], .peer_address = w.address[side]};
         start_server(side);
         connect_side((enum co_side)side);
     }
@@ -285,8 +307,12 @@ static void revert_phase(enum co_phase phase, enum co_run_role role)
 static void begin_run(enum co_side source, const char *id, const char *token)
 {
     forget_notes();
-    w.run = (struct co_run){.size = sizeof w.run, .id = id, .token = token, .actor = "tool-1",
-                            .session_name = "changeover:x:tool-1", .source = source};
+    w.run = (struct co_run){.size = sizeof w.run,
+                            .id = id,
+                            .token = token,
+                            .actor = "tool-1",
+                            .session_name = "changeover:x:tool-1",
+                            .source = source};
     for (int side = 0; side < 2; side++) {
         struct co_call call = call_on((enum co_side)side);
         DONE(w.driver->marker_set(&call, NULL, token, "{}"));

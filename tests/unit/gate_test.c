@@ -8,8 +8,12 @@
 
 static struct co_lag_sample sample_at(int64_t at_ms, int64_t lag_ms, int64_t bytes)
 {
-    struct co_lag_sample sample = {.state = CO_GATE_OPEN, .lag_ms = lag_ms, .lag_at_least_ms = -1, .lag_bytes = bytes,
-                                   .lag_transactions = -1, .taken_ns = at_ms * CO_NS_PER_MS};
+    struct co_lag_sample sample = {.state = CO_GATE_OPEN,
+                                   .lag_ms = lag_ms,
+                                   .lag_at_least_ms = -1,
+                                   .lag_bytes = bytes,
+                                   .lag_transactions = -1,
+                                   .taken_ns = at_ms * CO_NS_PER_MS};
     return sample;
 }
 
@@ -89,9 +93,9 @@ static void test_worst(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_opens_after_the_window), cmocka_unit_test(test_one_bad_sample_starts_again),
-        cmocka_unit_test(test_silence_does_not_count), cmocka_unit_test(test_growing_lag_stays_closed),
-        cmocka_unit_test(test_worst)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_opens_after_the_window),
+                                       cmocka_unit_test(test_one_bad_sample_starts_again),
+                                       cmocka_unit_test(test_silence_does_not_count),
+                                       cmocka_unit_test(test_growing_lag_stays_closed), cmocka_unit_test(test_worst)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -168,7 +168,6 @@ static bool count_any(const struct co_lag_row *row, void *arg)
     return row && ++*(int *)arg;
 }
 
-
 static void a_batch_is_all_or_nothing(void **state)
 {
     struct co_journal *journal = open_journal(*state, CO_JOURNAL_WRITE);

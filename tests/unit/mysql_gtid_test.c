@@ -24,9 +24,30 @@ static void malformed_text_is_no_position(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "0-1", "0-1-", "-1-1", "0-1-1,", "0-1-1 0-1-2", "0-1-1,0-1-2", "4294967296-1-1", "0-1-18446744073709551616", "a-b-c", U1, U1 ":",
-        U1 ":0", U1 ":5-4", U1 ":1-", U1 ":1,", U1 ":tag", U1 ":99999999999999999999", "file:", "file:x:1", "file:x.1", "file:x.1:", "file:.1:2x",
-        "3e11fa47-71ca-11e1-9e33-c80aa942956", "nonesuch",
+        "0-1",
+        "0-1-",
+        "-1-1",
+        "0-1-1,",
+        "0-1-1 0-1-2",
+        "0-1-1,0-1-2",
+        "4294967296-1-1",
+        "0-1-18446744073709551616",
+        "a-b-c",
+        U1,
+        U1 ":",
+        U1 ":0",
+        U1 ":5-4",
+        U1 ":1-",
+        U1 ":1,",
+        U1 ":tag",
+        U1 ":99999999999999999999",
+        "file:",
+        "file:x:1",
+        "file:x.1",
+        "file:x.1:",
+        "file:.1:2x",
+        "3e11fa47-71ca-11e1-9e33-c80aa942956",
+        "nonesuch",
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         if (my_pos_kind(bad[i]) != MY_POS_BAD)

@@ -18,7 +18,7 @@
 struct power_image {
     char path[PATH_MAX];
     unsigned char *now, *disk;
-    unsigned char *dirty; /* a byte a sector */
+    unsigned char *dirty;          /* a byte a sector */
     size_t first_dirty, end_dirty; /* no dirty sector outside */
     size_t now_bytes, disk_bytes;
 };

@@ -147,7 +147,8 @@ static void do_commit(struct fk_server *s, struct fk_session *session, const cha
         return;
     }
     char *rest = NULL;
-    for (char *pair = session->tx.bytes ? strtok_r(session->tx.data, ";", &rest) : NULL; pair; pair = strtok_r(NULL, ";", &rest)) {
+    for (char *pair = session->tx.bytes ? strtok_r(session->tx.data, ";", &rest) : NULL; pair;
+         pair = strtok_r(NULL, ";", &rest)) {
         char *value = strchr(pair, ',');
         *value++ = 0;
         fk_log_append(s, fk_decode(pair), fk_decode(value));

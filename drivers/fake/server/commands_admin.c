@@ -339,8 +339,8 @@ static bool token_holds(struct fk_server *s, struct fk_session *session, const s
 
 static bool change(struct fk_server *s, struct fk_session *session, const struct fk_message *m, const char *id)
 {
-    static const char *const verbs[] = {"fence",  "events", "close", "retire", "promote",     "demote",
-                                        "follow", "slot",   "sync",  "drain",  "end_clients", "unfollow", "open", NULL};
+    static const char *const verbs[] = {"fence", "events", "close", "retire",      "promote",  "demote", "follow",
+                                        "slot",  "sync",   "drain", "end_clients", "unfollow", "open",   NULL};
     size_t i = 0;
     while (verbs[i] && strcmp(verbs[i], m->verb) != 0) {
         i++;

@@ -46,7 +46,8 @@ static struct addrinfo *tcp_address(const char *address, bool passive)
     struct addrinfo *found = NULL;
     if (port) {
         *port++ = 0;
-        struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
+        struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                 .ai_socktype = SOCK_STREAM,
                                  .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | (passive ? AI_PASSIVE : 0)};
         const char *host = strcmp(copy, "localhost") == 0 ? "127.0.0.1" : copy;
         if (getaddrinfo(host, port, &hints, &found) != 0) {

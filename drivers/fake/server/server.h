@@ -35,7 +35,7 @@ struct fk_durable {
     char *token, *info; /* the marker; token "" when there is none */
     char *slots;        /* names, each with a comma behind it */
     int64_t apply_delay_ms, events_ms, idle_timeout_ms;
-    bool sync; /* a write is acknowledged when a follower has it */
+    bool sync;      /* a write is acknowledged when a follower has it */
     bool streaming; /* a follower pulls all the time; else only in rounds */
 };
 

@@ -44,12 +44,15 @@ struct durable_field {
     size_t offset;
 };
 
-#define FIELD(name, kind) {#name, kind, offsetof(struct fk_durable, name)}
+#define FIELD(name, kind)                                                                                                      \
+    {                                                                                                                          \
+#name, kind, offsetof(struct fk_durable, name)                                                                         \
+    }
 static const struct durable_field durable_fields[] = {
-    FIELD(follower, 'b'),       FIELD(source, 's'),    FIELD(slot, 's'),        FIELD(old_source, 's'),
-    FIELD(fence, 'b'),          FIELD(closure, 'b'),   FIELD(retired, 'b'),     FIELD(events_off, 'b'),
-    FIELD(token, 's'),          FIELD(info, 's'),      FIELD(slots, 's'),       FIELD(apply_delay_ms, 'i'),
-    FIELD(events_ms, 'i'),      FIELD(idle_timeout_ms, 'i'), FIELD(sync, 'b'),  FIELD(streaming, 'b'),
+    FIELD(follower, 'b'),  FIELD(source, 's'),         FIELD(slot, 's'),       FIELD(old_source, 's'),      FIELD(fence, 'b'),
+    FIELD(closure, 'b'),   FIELD(retired, 'b'),        FIELD(events_off, 'b'), FIELD(token, 's'),           FIELD(info, 's'),
+    FIELD(slots, 's'),     FIELD(apply_delay_ms, 'i'), FIELD(events_ms, 'i'),  FIELD(idle_timeout_ms, 'i'), FIELD(sync, 'b'),
+    FIELD(streaming, 'b'),
 };
 #define FIELD_COUNT (sizeof durable_fields / sizeof durable_fields[0])
 
