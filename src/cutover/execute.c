@@ -74,14 +74,10 @@ static enum co_exit refuse(struct co_runner *run, int failed)
         return co_undo(run, true, code);
     run->phase = "refuse";
     size_t told = run->result->error_count;
-    if (failed != CO_E_CONFIG && code != CO_EXIT_UNKNOWN) {
-        co_markers_remove(run, CO_SOURCE);
-        co_markers_remove(run, CO_TARGET);
-    } else {
-        co_markers_remove(run, CO_SOURCE);
-        co_markers_remove(run, CO_TARGET);
-        run->result->error_count = told < run->result->error_count ? told : run->result->error_count; /* said already */
-    }
+    co_markers_remove(run, CO_SOURCE);
+    co_markers_remove(run, CO_TARGET);
+    if (failed == CO_E_CONFIG || code == CO_EXIT_UNKNOWN)
+        run->result->error_count = told; /* of a server that wasn't reached all was said */
     run->result->outcome = "refused";
     run->result->exit_code = code;
     run->result->primary = run->source_lost ? -1 : (int)run->source;

@@ -14,7 +14,6 @@
 
 struct job {
     struct co_lane *lane;
-    enum co_phase phase;
     bool changed;
 };
 
@@ -104,7 +103,7 @@ static int do_step(struct job *job, const struct co_step *step)
 
 static int do_steps(struct co_lane *lane, enum co_phase phase)
 {
-    struct job job = {.lane = lane, .phase = phase};
+    struct job job = {.lane = lane};
     for (size_t i = 0; i < co_pair_step_count(lane->pair); i++) {
         const struct co_step *step = co_pair_step(lane->pair, i);
         if (step->phase != phase || !co_ep_step_wanted(lane->main[step->role], lane->main[!step->role], step))

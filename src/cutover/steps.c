@@ -43,11 +43,6 @@ static struct co_endpoint *endpoint_of(struct co_lane *lane, enum co_run_role ro
 
 /* ---------------------------------------------------------------- describe */
 
-struct intents {
-    struct co_lane *lane;
-    struct co_error *err;
-};
-
 static int describe_one(struct co_lane *lane, size_t index, struct co_error *err)
 {
     const struct co_step *step = co_pair_step(lane->pair, index);
@@ -157,23 +152,21 @@ int co_steps_apply(struct co_lane *lane, enum co_phase phase, enum co_run_role r
 
 /* ---------------------------------------------------------------- insist */
 
-static enum co_result insist_once(struct co_lane *lane, size_t index, int64_t deadline_ns, bool look_first)
+static enum co_result insist_once(struct co_lane *lane, size_t index, int64_t deadline_ns)
 {
     const struct co_step *step = co_pair_step(lane->pair, index);
     struct co_endpoint *ep = lane->second[step->role], *other = co_lane_other(lane, step, ep, true);
     int64_t call_ns =
         co_min_deadline(deadline_ns, co_now_ns() + (step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : INSIST_CALL_NS));
     co_guardian_pulse(lane->run, call_ns);
-    if (look_first) {
-        enum co_presence there = CO_ABSENT;
-        enum co_result got = co_ep_step_probe(ep, other, step, call_ns, &there, &lane->error);
-        if (got != CO_DONE)
-            return got;
-        if (there == CO_PRESENT)
-            return CO_DONE;
-    }
+    enum co_presence there = CO_ABSENT;
+    enum co_result got = co_ep_step_probe(ep, other, step, call_ns, &there, &lane->error);
+    if (got != CO_DONE)
+        return got;
+    if (there == CO_PRESENT)
+        return CO_DONE;
     int64_t row = record_begin(lane, step, "apply", index);
-    enum co_result got = co_ep_step_apply(ep, other, step, call_ns, &lane->error);
+    got = co_ep_step_apply(ep, other, step, call_ns, &lane->error);
     record_end(lane, row, co_result_name(got), got == CO_DONE || got == CO_AGAIN ? "" : lane->error.message);
     return got;
 }
@@ -184,8 +177,8 @@ int co_steps_insist(struct co_lane *lane, enum co_phase phase, enum co_run_role 
         const struct co_step *step = co_pair_step(lane->pair, i);
         if (step->phase != phase || step->role != role || !is_wanted(lane, i, true))
             continue;
-        for (bool look_first = true;; look_first = true) {
-            enum co_result got = insist_once(lane, i, deadline_ns, look_first);
+        for (;;) {
+            enum co_result got = insist_once(lane, i, deadline_ns);
             if (got == CO_DONE)
                 break;
             if (lane->error.code == CO_E_CONFLICT && got != CO_AGAIN)
