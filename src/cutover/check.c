@@ -166,7 +166,7 @@ enum co_exit co_check(struct co_session *session, enum co_check_stage stage_or_0
         bool unknown = false;
         enum co_side source_side = co_pair_source(pair);
         struct co_endpoint *source = reach(pair, source_side, ret, &unknown);
-        struct co_endpoint *target = reach(pair, source_side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A, ret, &unknown);
+        struct co_endpoint *target = reach(pair, co_side_other(source_side), ret, &unknown);
         enum co_check_stage stage = stage_or_0 ? stage_or_0 : pick_stage(source, target);
         int failed = check_pair(pair, NULL, source, target, stage, ret, err);
         if (failed)

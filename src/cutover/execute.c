@@ -89,7 +89,7 @@ static enum co_exit refuse(struct co_runner *run, int failed)
 static void fill_pairs(struct co_runner *run)
 {
     struct co_run_result *result = run->result;
-    int target = run->source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A;
+    int target = (int)co_side_other(run->source);
     bool all = true;
     for (size_t i = 0; i < run->lane_count; i++) {
         const struct co_lane *lane = &run->lanes[i];
@@ -130,7 +130,7 @@ static enum co_exit conclude(struct co_runner *run)
     enum co_exit code = run->follow_ups ? CO_EXIT_FOLLOW_UP : CO_EXIT_DONE;
     fill_pairs(run);
     for (size_t i = 0; i < run->lane_count; i++)
-        co_pair_set_source(run->lanes[i].pair, run->source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
+        co_pair_set_source(run->lanes[i].pair, co_side_other(run->source));
     co_audit_facts(run, "after");
     co_markers_remove(run, CO_TARGET);
     if (!run->source_lost)

@@ -11,7 +11,7 @@
 
 static enum co_side target_side(const struct co_runner *run)
 {
-    return run->source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A;
+    return co_side_other(run->source);
 }
 
 int co_do_switch(struct co_runner *run)

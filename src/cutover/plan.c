@@ -25,7 +25,7 @@ static int add(struct co_plan *plan, const struct co_plan_step *step, struct co_
 static int add_step(struct co_pair *pair, const struct co_step *step, enum co_side source, struct co_endpoint *ep[2],
                     struct co_plan *plan, struct co_error *err)
 {
-    enum co_side side = step->role == CO_SOURCE ? source : (source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
+    enum co_side side = step->role == CO_SOURCE ? source : co_side_other(source);
     struct co_endpoint *at = ep[step->role], *other = ep[!step->role];
     if (!co_ep_step_wanted(at, other, step))
         return 0;
@@ -120,7 +120,7 @@ int co_plan_make(struct co_session *session, enum co_plan_kind kind, struct co_p
     for (size_t i = 0; i < session->pair_count; i++) {
         co_pair_set_source(session->pairs[i], source);
         for (int role = 0; role < 2; role++) {
-            enum co_side side = role == CO_SOURCE ? source : (source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
+            enum co_side side = role == CO_SOURCE ? source : co_side_other(source);
             eps[i][role] = co_endpoint_new(session->pairs[i], side, CO_CONN_MAIN);
             if (!eps[i][role])
                 failed = co_fail(err, CO_E_NOMEM, "out of memory");

@@ -235,7 +235,7 @@ int co_lane_fail(struct co_lane *lane, enum co_result result)
 
 static enum co_side side_of(const struct co_runner *run, int role)
 {
-    return role == CO_SOURCE ? run->source : (run->source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
+    return role == CO_SOURCE ? run->source : co_side_other(run->source);
 }
 
 int co_lanes_open(struct co_runner *run, struct co_error *err)

@@ -73,7 +73,7 @@ int co_session_use_journal(struct co_session *session, enum co_journal_mode mode
             co_text_done(&lineage);
         }
         if (known)
-            co_pair_set_source(pair, last.source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
+            co_pair_set_source(pair, co_side_other((enum co_side)last.source));
     }
     return failed;
 }

@@ -19,7 +19,7 @@ static int64_t record_begin(struct co_lane *lane, const struct co_step *step, co
 {
     struct co_runner *run = lane->run;
     int64_t row = -1;
-    enum co_side side = step->role == CO_SOURCE ? run->source : (run->source == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
+    enum co_side side = step->role == CO_SOURCE ? run->source : co_side_other(run->source);
     struct co_step_row entry = {.pair = co_pair_name(lane->pair),
                                 .side = co_side_name(side),
                                 .phase = run->phase,

@@ -47,6 +47,11 @@ const char *co_phase_name(enum co_phase phase)
     return "unknown";
 }
 
+enum co_side co_side_other(enum co_side side)
+{
+    return side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A;
+}
+
 const char *co_side_name(enum co_side side)
 {
     switch (side) {

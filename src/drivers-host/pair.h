@@ -175,6 +175,7 @@ void co_crew_free(struct co_crew *crew);
 void co_fault_list(struct co_pair *pair_or_null, void (*fn)(const char *point, void *arg), void *arg);
 
 const char *co_phase_name(enum co_phase phase);    /* "warm_up" */
+enum co_side co_side_other(enum co_side side);     /* b of a, a of b */
 const char *co_side_name(enum co_side side);       /* "a", "b" */
 const char *co_result_name(enum co_result result); /* "done", "again", "no_effect", "effect_unknown" */
 
