@@ -95,7 +95,7 @@ static bool set_request(struct transfer *transfer, const struct co_http_request 
     bool fine = curl_easy_setopt(easy, CURLOPT_CURLU, transfer->url) == CURLE_OK &&
                 curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer->headers) == CURLE_OK &&
                 curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-                curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
+                (request->proxy_of_environment || curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK) &&
                 curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
                 curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->detail) == CURLE_OK &&
                 curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
@@ -113,8 +113,7 @@ static bool set_request(struct transfer *transfer, const struct co_http_request 
     return fine;
 }
 
-/* Without user and password: for messages. */
-static char *shown_url(const char *url)
+char *co_http_shown(const char *url)
 {
     CURLU *copy = curl_url();
     char *text = NULL, *ret = NULL;
@@ -220,7 +219,7 @@ enum co_result co_http(const struct co_http_request *request, int *ret_status, s
     pthread_once(&init_once, init);
     if (ret_body)
         co_text_clear(ret_body);
-    CO_AUTOFREE char *shown = shown_url(request->url);
+    CO_AUTOFREE char *shown = co_http_shown(request->url);
     struct transfer transfer = {.easy = curl_easy_init(), .multi = curl_multi_init(), .url = curl_url(), .body = ret_body};
     enum co_result result = CO_NO_EFFECT;
     if (!transfer.easy || !transfer.multi || !transfer.url)

@@ -67,6 +67,7 @@ struct co_pair_config {
         int64_t stable_for_ms;    /* default 10 s */
         int64_t critical_ms;      /* critical_seconds; -1 */
     } gate;
+    int64_t max_write_pause_ms; /* 0 or less: the cutover's */
     struct {
         int64_t timeout_ms; /* default 500 ms */
         bool refuse;        /* on_timeout: end (default) or refuse */
@@ -82,8 +83,9 @@ struct co_config {
     struct co_pair_config *pairs;
     size_t pair_count;
     struct {
-        int64_t max_write_pause_ms; /* default 5 s; 60 s with open_after_switch */
-        int64_t undo_budget_ms;     /* default 10 s */
+        int64_t max_write_pause_ms;  /* default 5 s; 60 s with open_after_switch */
+        int64_t undo_budget_ms;      /* default 10 s */
+        int64_t reverse_patience_ms; /* default 60 s */
         bool open_after_switch;
         bool partial;
         struct co_hooks freeze, hooks_switch, confirm, unfreeze, after_undo;

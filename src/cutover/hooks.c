@@ -5,11 +5,11 @@
  */
 #include "cutover/run.h"
 
-#include <curl/curl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/http.h"
 #include "base/process.h"
 
 #define HTTP_TRY_NS (CO_NS_PER_S / 2)
@@ -80,10 +80,9 @@ static int run_command(struct co_runner *run, const struct co_hook *hook, const 
                                    .deadline_ns = co_min_deadline(deadline_ns, co_deadline_in_ms(hook->timeout_ms))};
     int failed = co_process_run(&spec, output, &err_out, &result, err);
     co_text_add(output, "%s", co_text_str(&err_out));
-    if (!failed && !result.ended)
-        failed = co_fail(err, result.interrupted ? CO_E_INTERRUPTED : CO_E_TIMEOUT, "hook %s: %s %s", phase, argv[0],
-                         result.interrupted ? "was interrupted" : "didn't end in its time and was killed");
-    else if (!failed && result.status != 0)
+    if (failed)
+        co_error_prefix(err, "hook %s: ", phase);
+    else if (result.status != 0)
         failed = co_fail(err, CO_E_COMMAND, "hook %s: %s ended with status %d", phase, argv[0], result.status);
     if (failed)
         co_hint(err, "Its output is in `changeover report`.");
@@ -91,47 +90,38 @@ static int run_command(struct co_runner *run, const struct co_hook *hook, const 
     return failed;
 }
 
-static size_t swallow(char *data, size_t size, size_t count, void *arg)
-{
-    (void)data, (void)arg;
-    return size * count;
-}
-
 /* One GET. 0: the expected status. */
-static int get_once(const struct co_hook *hook, const char *phase, int64_t deadline_ns, struct co_error *err)
+static int get_once(struct co_runner *run, const struct co_hook *hook, const char *phase, int64_t deadline_ns,
+                    struct co_error *err)
 {
-    CURL *curl = curl_easy_init();
-    if (!curl)
-        return co_fail(err, CO_E_NOMEM, "out of memory");
-    char reason[CURL_ERROR_SIZE] = "";
-    long status = 0, left_ms = (long)co_ms_left(deadline_ns);
-    curl_easy_setopt(curl, CURLOPT_URL, hook->http_url);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, left_ms > 0 ? left_ms : 1L);
-    curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, reason);
-    curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, swallow);
-    CURLcode code = curl_easy_perform(curl);
-    if (code == CURLE_OK)
-        curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
-    curl_easy_cleanup(curl);
-    if (code != CURLE_OK)
-        return co_fail(err, CO_E_COMMAND, "hook %s: %s: %s", phase, hook->http_url,
-                       reason[0] ? reason : curl_easy_strerror(code));
-    if (status != hook->http_expect)
-        return co_fail(err, CO_E_COMMAND, "hook %s: %s answered %ld, expected %d", phase, hook->http_url, status,
-                       hook->http_expect);
-    return 0;
+    int status = 0;
+    struct co_http_request request = {.url = hook->http_url,
+                                      .proxy_of_environment = true,
+                                      .wake_fd = run->committed ? -1 : run->session->wake_fd,
+                                      .deadline_ns = deadline_ns};
+    if (co_http(&request, &status, NULL, err) != CO_DONE) {
+        co_error_prefix(err, "hook %s: ", phase);
+        return err->code;
+    }
+    CO_AUTOFREE char *shown = co_http_shown(hook->http_url);
+    return status == hook->http_expect ? 0
+                                       : co_fail(err, CO_E_COMMAND, "hook %s: %s answered %d, expected %d", phase,
+                                                 shown ? shown : "the URL", status, hook->http_expect);
 }
 
-static int check_http(const struct co_hook *hook, const char *phase, int64_t deadline_ns, struct co_error *err)
+static int check_http(struct co_runner *run, const struct co_hook *hook, const char *phase, int64_t deadline_ns,
+                      struct co_error *err)
 {
     deadline_ns = co_min_deadline(deadline_ns, co_deadline_in_ms(hook->timeout_ms));
     for (;;) {
-        int failed = get_once(hook, phase, deadline_ns, err);
-        if (!failed || co_now_ns() >= deadline_ns)
+        struct co_error now = {0};
+        int failed = get_once(run, hook, phase, deadline_ns, &now);
+        bool over = co_now_ns() >= deadline_ns;
+        if (failed && !(over && failed == CO_E_TIMEOUT && err->code)) /* a last try cut short says less than the one before */
+            *err = now;
+        if (!failed || over || failed == CO_E_INTERRUPTED)
             return failed;
-        co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + HTTP_TRY_NS), -1);
+        co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + HTTP_TRY_NS), run->committed ? -1 : run->session->wake_fd);
     }
 }
 
@@ -142,10 +132,12 @@ static int run_one(struct co_runner *run, const struct co_hook *hook, size_t ind
     CO_TEXT_AUTO statement = CO_TEXT_INIT;
     for (size_t i = 0; hook->run && hook->run[i]; i++)
         co_text_add(&statement, "%s%s", i ? " " : "", hook->run[i]);
-    if (hook->http_url)
-        co_text_add(&statement, "GET %s", hook->http_url);
+    CO_AUTOFREE char *shown = hook->http_url ? co_http_shown(hook->http_url) : NULL;
+    if (shown)
+        co_text_add(&statement, "GET %s", shown);
     int failed = 0;
     for (int attempt = 0; attempt <= hook->retries; attempt++) {
+        co_error_clear(err);
         int64_t row = -1;
         struct co_step_row entry = {.pair = "",
                                     .side = side,
@@ -156,7 +148,7 @@ static int run_one(struct co_runner *run, const struct co_hook *hook, size_t ind
         co_journal_step_begin(run->journal, run->row.id, &entry, &row, NULL);
         CO_TEXT_AUTO output = CO_TEXT_INIT;
         failed = hook->run ? run_command(run, hook, phase, side, deadline_ns, &output, err)
-                           : check_http(hook, phase, deadline_ns, err);
+                           : check_http(run, hook, phase, deadline_ns, err);
         if (failed)
             co_text_add(&output, "%s%s", output.bytes ? "\n" : "", err->message);
         if (row >= 0)

@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-#define REVERSE_NS (600 * CO_NS_PER_S) /* a full resync or a pg_rewind may take its time */
-#define LINK_NS (60 * CO_NS_PER_S)
+#define REVERSE_NS (600 * CO_NS_PER_S) /* a copy of everything may take its time, as long as it moves */
 #define LOOK_NS (200 * CO_NS_PER_MS)
 
 static enum co_side target_side(const struct co_runner *run)
@@ -63,7 +62,7 @@ static int confirm_side(struct co_lane *lane, enum co_run_role role, struct co_e
 /* What a server answered when it was opened is looked at, now that the pause is over: it may have said so too early. */
 static int see_open(struct co_lane *lane)
 {
-    return co_steps_insist(lane, CO_PHASE_OPEN, CO_TARGET, co_now_ns() + CO_CALL_NS);
+    return co_steps_insist(lane, CO_PHASE_OPEN, CO_TARGET, co_now_ns() + CO_CALL_NS, CO_FOREVER);
 }
 
 int co_do_confirm(struct co_runner *run)
@@ -90,7 +89,7 @@ int co_do_confirm(struct co_runner *run)
 /* The old primary is seen to follow. */
 static int see_link(struct co_lane *lane)
 {
-    int64_t deadline_ns = co_now_ns() + LINK_NS;
+    int64_t deadline_ns = co_deadline_in_ms(lane->run->session->config->cutover.reverse_patience_ms);
     for (;;) {
         struct co_link_data link = {0};
         enum co_result got =
@@ -123,10 +122,17 @@ static int reverse_lane(struct co_lane *lane)
         return 0;
     }
     int64_t deadline_ns = co_now_ns() + REVERSE_NS;
-    int failed = co_steps_insist(lane, CO_PHASE_REVERSE, CO_TARGET, deadline_ns);
+    /* a server may be on its way back; what lasts longer is for a person */
+    int64_t patience_ns = run->session->config->cutover.reverse_patience_ms * CO_NS_PER_MS;
+    int failed = co_steps_insist(lane, CO_PHASE_REVERSE, CO_TARGET, deadline_ns, patience_ns);
     if (!failed)
-        failed = co_steps_insist(lane, CO_PHASE_REVERSE, CO_SOURCE, deadline_ns);
-    return failed ? failed : see_link(lane);
+        failed = co_steps_insist(lane, CO_PHASE_REVERSE, CO_SOURCE, deadline_ns, patience_ns);
+    if (!failed)
+        return see_link(lane);
+    co_error_prefix(&lane->error, "the new primary serves, but the old one doesn't follow it: ");
+    if (!lane->error.hint[0])
+        co_hint(&lane->error, "There is no way back until it follows: mend the cause, then `changeover resume`.");
+    return failed;
 }
 
 int co_do_reverse(struct co_runner *run)

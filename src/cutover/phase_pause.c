@@ -20,10 +20,25 @@ static int fence_lane(struct co_lane *lane)
     return failed ? failed : co_steps_apply(lane, CO_PHASE_FENCE, CO_TARGET, false, lane->run->pause_deadline_ns);
 }
 
+/* All pairs wait for each other until the commit, so the tightest of their limits is that of the group. */
+static int64_t choose_max_pause(struct co_runner *run)
+{
+    if (run->options->max_write_pause_ms >= 0)
+        return run->options->max_write_pause_ms;
+    int64_t pause_ms = run->session->config->cutover.max_write_pause_ms;
+    for (size_t i = 0; i < run->lane_count; i++) {
+        const struct co_pair_config *pair = co_pair_config(run->lanes[i].pair);
+        if (pair->max_write_pause_ms > 0 && pair->max_write_pause_ms < pause_ms) {
+            pause_ms = pair->max_write_pause_ms;
+            run->pause_limited_by = pair->name;
+        }
+    }
+    return pause_ms;
+}
+
 int co_do_fence(struct co_runner *run)
 {
-    int64_t pause_ms = run->options->max_write_pause_ms >= 0 ? run->options->max_write_pause_ms
-                                                             : run->session->config->cutover.max_write_pause_ms;
+    int64_t pause_ms = choose_max_pause(run);
     run->pause_begin_ns = co_now_ns();
     run->pause_deadline_ns = run->pause_begin_ns + pause_ms * CO_NS_PER_MS;
     run->in_pause = true;
@@ -338,7 +353,7 @@ static int open_lane(struct co_lane *lane)
     /* the prepared connection first; what it can't do is insisted on over the second one */
     int failed = co_steps_apply(lane, CO_PHASE_OPEN, CO_TARGET, false, co_now_ns() + CO_CALL_NS);
     if (failed && lane->error.code != CO_E_CONFLICT)
-        failed = co_steps_insist(lane, CO_PHASE_OPEN, CO_TARGET, co_now_ns() + OPEN_BUDGET_NS);
+        failed = co_steps_insist(lane, CO_PHASE_OPEN, CO_TARGET, co_now_ns() + OPEN_BUDGET_NS, CO_FOREVER);
     if (failed)
         return failed;
     lane->open_ns = co_now_ns();

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/http.h"
 #include "cutover/table.h"
 
 void co_plan_done(struct co_plan *plan)
@@ -62,8 +63,9 @@ static int add_hooks(const struct co_hooks *hooks, const char *phase, struct co_
         CO_TEXT_AUTO text = CO_TEXT_INIT;
         for (size_t k = 0; hooks->items[i].run && hooks->items[i].run[k]; k++)
             co_text_add(&text, "%s%s", k ? " " : "", hooks->items[i].run[k]);
-        if (hooks->items[i].http_url)
-            co_text_add(&text, "GET %s, expect %d", hooks->items[i].http_url, hooks->items[i].http_expect);
+        CO_AUTOFREE char *shown = hooks->items[i].http_url ? co_http_shown(hooks->items[i].http_url) : NULL;
+        if (shown)
+            co_text_add(&text, "GET %s, expect %d", shown, hooks->items[i].http_expect);
         struct co_plan_step row = {.pair = "",
                                    .side = "",
                                    .phase = phase,

@@ -74,10 +74,11 @@ struct co_runner {
     bool warmed;           /* intents are durable: steps may have been applied */
     int64_t pause_begin_ns, pause_end_ns, pause_deadline_ns, switch_end_ns;
     int64_t undo_deadline_ns;
-    const char *phase;     /* name of the phase under way */
-    size_t follow_ups;     /* failures after the commit */
-    atomic_bool undoing;   /* until every source is back */
-    atomic_bool cancelled; /* interrupted before the commit, or the guardian died */
+    const char *pause_limited_by; /* the pair whose max_write_pause counts; NULL: the cutover's */
+    const char *phase;            /* name of the phase under way */
+    size_t follow_ups;            /* failures after the commit */
+    atomic_bool undoing;          /* until every source is back */
+    atomic_bool cancelled;        /* interrupted before the commit, or the guardian died */
     pthread_t watcher;
     bool watching;
     int watcher_fd;          /* ends the watcher */
@@ -104,6 +105,8 @@ int co_lane_fail(struct co_lane *lane, enum co_result result);            /* lan
 void co_runner_hold(struct co_runner *run, bool hold);
 void co_runner_interruptible(struct co_runner *run, bool main_endpoints_too);
 int co_lanes_open(struct co_runner *run, struct co_error *err); /* makes endpoints, not connections */
+void co_lane_listen(struct co_lane *lane,
+                    struct co_endpoint *ep); /* shows the progress of its calls until its sink is set anew */
 int co_lanes_connect_second(struct co_runner *run);
 void co_lanes_reset_second(struct co_runner *run);
 int co_watcher_start(struct co_runner *run, struct co_error *err);
@@ -114,8 +117,9 @@ struct co_endpoint *co_lane_other(struct co_lane *lane, const struct co_step *st
 /* ---- steps.c ---- */
 int co_lane_describe(struct co_lane *lane, struct co_error *err); /* wanted, statements, intents into the journal */
 int co_steps_apply(struct co_lane *lane, enum co_phase phase, enum co_run_role role, bool second, int64_t deadline_ns);
-/* Goes on through lost replies and lost connections: for what is decided. */
-int co_steps_insist(struct co_lane *lane, enum co_phase phase, enum co_run_role role, int64_t deadline_ns);
+/* Goes on through lost replies and lost connections: for what is decided. Errors in a row end it after patience_ns, and those
+ * that time doesn't mend at once; CO_FOREVER: only the deadline does. */
+int co_steps_insist(struct co_lane *lane, enum co_phase phase, enum co_run_role role, int64_t deadline_ns, int64_t patience_ns);
 /* Reverts what isn't absent, backwards, through the second endpoint; goes on through errors until the deadline. */
 int co_steps_revert(struct co_lane *lane, enum co_phase phase, enum co_run_role role, int64_t deadline_ns);
 

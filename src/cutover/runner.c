@@ -251,6 +251,22 @@ int co_lanes_open(struct co_runner *run, struct co_error *err)
     return 0;
 }
 
+static void show_progress(void *arg, const struct co_progress *progress)
+{
+    struct co_lane *lane = arg;
+    struct co_session *session = lane->run->session;
+    struct co_watch_event event = {
+        .kind = CO_WATCH_PROGRESS, .phase = lane->run->phase, .pair = co_pair_name(lane->pair), .progress = progress};
+    if (session->watch)
+        session->watch(&event, session->watch_arg);
+}
+
+void co_lane_listen(struct co_lane *lane, struct co_endpoint *ep)
+{
+    struct co_sink sink = {.progress = show_progress, .arg = lane};
+    co_endpoint_sink(ep, &sink);
+}
+
 static int connect_second(struct co_lane *lane, enum co_run_role role, struct co_error *err)
 {
     if (lane->run->source_lost && role == CO_SOURCE)
@@ -297,8 +313,11 @@ int co_run_cancelled(struct co_runner *run, struct co_error *err)
     if (run->guardian && !co_guardian_alive(run))
         return co_fail(err, CO_E_STATE, "the guardian process died, so nobody would undo if this process died too");
     if (run->in_pause && co_now_ns() >= run->pause_deadline_ns) {
-        co_fail(err, CO_E_TIMEOUT, "max_write_pause is over in phase %s", run->phase);
-        co_hint(err, "The report shows where the time went; raise cutover.max_write_pause or remove the cause.");
+        const char *pair = run->pause_limited_by;
+        co_fail(err, CO_E_TIMEOUT, "max_write_pause%s%s (%lld ms) is over in phase %s", pair ? " of pair " : "",
+                pair ? pair : "", (long long)((run->pause_deadline_ns - run->pause_begin_ns) / CO_NS_PER_MS), run->phase);
+        co_hint(err, "The report shows where the time went; remove the cause, or raise %s.",
+                pair ? "the pair's max_write_pause" : "cutover.max_write_pause");
         return err->code;
     }
     return 0;

@@ -17,16 +17,6 @@ struct job {
     bool changed;
 };
 
-static void pass_progress(void *arg, const struct co_progress *progress)
-{
-    struct co_lane *lane = arg;
-    struct co_session *session = lane->run->session;
-    struct co_watch_event event = {
-        .kind = CO_WATCH_PROGRESS, .phase = lane->run->phase, .pair = co_pair_name(lane->pair), .progress = progress};
-    if (session->watch)
-        session->watch(&event, session->watch_arg);
-}
-
 static int64_t begin_row(struct co_lane *lane, const struct co_step *step, struct co_endpoint *ep, struct co_endpoint *other)
 {
     struct co_runner *run = lane->run;
@@ -51,10 +41,9 @@ static int do_step(struct job *job, const struct co_step *step)
     struct co_lane *lane = job->lane;
     struct co_runner *run = lane->run;
     struct co_endpoint *ep = lane->main[step->role], *other = lane->main[!step->role];
-    struct co_sink sink = {.progress = pass_progress, .arg = lane};
     int64_t row = -1;
     int unknown = 0;
-    co_endpoint_sink(ep, &sink);
+    co_lane_listen(lane, ep);
     for (;;) {
         enum co_presence there = CO_ABSENT;
         enum co_result got = co_ep_step_probe(ep, other, step, co_now_ns() + CO_CALL_NS, &there, &lane->error);
@@ -137,13 +126,12 @@ static int check_lane(struct co_lane *lane)
 /* The first round copies everything. */
 static int first_round(struct co_lane *lane)
 {
-    struct co_sink sink = {.progress = pass_progress, .arg = lane};
     enum co_result got = co_ep_capabilities(lane->main[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
     if (got != CO_DONE)
         return co_lane_fail(lane, got);
     if (!lane->caps.rounds)
         return 0;
-    co_endpoint_sink(lane->main[CO_TARGET], &sink);
+    co_lane_listen(lane, lane->main[CO_TARGET]);
     do {
         got = CO_NO_EFFECT;
         if (lane->run->session->interrupted)

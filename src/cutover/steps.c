@@ -119,8 +119,10 @@ static int apply_one(struct co_lane *lane, size_t index, bool second, int64_t de
             return lane->error.code;
         }
         int64_t call_ns = step->flags & CO_STEP_SLOW ? CO_SLOW_CALL_NS : CO_CALL_NS;
+        co_lane_listen(lane, ep);
         enum co_result got =
             co_ep_step_apply(ep, other, step, co_min_deadline(deadline_ns, co_now_ns() + call_ns), &lane->error);
+        co_endpoint_sink(ep, NULL);
         if (got == CO_AGAIN && co_now_ns() < deadline_ns) {
             co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + AGAIN_NS), run->committed ? -1 : run->session->wake_fd);
             continue;
@@ -152,6 +154,12 @@ int co_steps_apply(struct co_lane *lane, enum co_phase phase, enum co_run_role r
 
 /* ---------------------------------------------------------------- insist */
 
+/* Errors that no second try mends. */
+static bool is_final(int code)
+{
+    return code == CO_E_UNSUPPORTED || code == CO_E_CONFIG;
+}
+
 static enum co_result insist_once(struct co_lane *lane, size_t index, int64_t deadline_ns)
 {
     const struct co_step *step = co_pair_step(lane->pair, index);
@@ -166,24 +174,30 @@ static enum co_result insist_once(struct co_lane *lane, size_t index, int64_t de
     if (there == CO_PRESENT)
         return CO_DONE;
     int64_t row = record_begin(lane, step, "apply", index);
+    co_lane_listen(lane, ep);
     got = co_ep_step_apply(ep, other, step, call_ns, &lane->error);
+    co_endpoint_sink(ep, NULL);
     record_end(lane, row, co_result_name(got), got == CO_DONE || got == CO_AGAIN ? "" : lane->error.message);
     return got;
 }
 
-int co_steps_insist(struct co_lane *lane, enum co_phase phase, enum co_run_role role, int64_t deadline_ns)
+int co_steps_insist(struct co_lane *lane, enum co_phase phase, enum co_run_role role, int64_t deadline_ns, int64_t patience_ns)
 {
     for (size_t i = 0; i < co_pair_step_count(lane->pair); i++) {
         const struct co_step *step = co_pair_step(lane->pair, i);
         if (step->phase != phase || step->role != role || !is_wanted(lane, i, true))
             continue;
+        int64_t failing_since_ns = 0;
         for (;;) {
             enum co_result got = insist_once(lane, i, deadline_ns);
             if (got == CO_DONE)
                 break;
-            if (lane->error.code == CO_E_CONFLICT && got != CO_AGAIN)
-                return lane->error.code; /* somebody else has the run: hands off */
-            if (co_now_ns() >= deadline_ns)
+            if (got != CO_AGAIN &&
+                (lane->error.code == CO_E_CONFLICT || (patience_ns != CO_FOREVER && is_final(lane->error.code))))
+                return lane->error.code; /* somebody else has the run, or time changes nothing: hands off */
+            int64_t now_ns = co_now_ns();
+            failing_since_ns = got == CO_AGAIN ? 0 : failing_since_ns ? failing_since_ns : now_ns;
+            if (now_ns >= deadline_ns || (failing_since_ns && now_ns - failing_since_ns >= patience_ns))
                 return co_lane_fail(lane, got);
             if (got != CO_AGAIN)
                 co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "%s: %s", step->name, lane->error.message);

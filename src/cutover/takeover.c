@@ -110,12 +110,12 @@ static int mark_opened(struct co_lane *lane)
 
 static int insist_promoted(struct co_lane *lane)
 {
-    return co_steps_insist(lane, CO_PHASE_PROMOTE, CO_TARGET, co_now_ns() + SETTLE_NS);
+    return co_steps_insist(lane, CO_PHASE_PROMOTE, CO_TARGET, co_now_ns() + SETTLE_NS, CO_FOREVER);
 }
 
 static int insist_open(struct co_lane *lane)
 {
-    int failed = co_steps_insist(lane, CO_PHASE_OPEN, CO_TARGET, co_now_ns() + SETTLE_NS);
+    int failed = co_steps_insist(lane, CO_PHASE_OPEN, CO_TARGET, co_now_ns() + SETTLE_NS, CO_FOREVER);
     if (failed)
         return failed;
     lane->open_ns = co_now_ns();

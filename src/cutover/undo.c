@@ -153,7 +153,7 @@ static int try_source(struct co_lane *lane, int64_t deadline_ns)
         failed = lift_fence(lane, deadline_ns);
     if (!failed)
         failed = co_steps_revert(lane, CO_PHASE_WARM_UP, CO_SOURCE, deadline_ns);
-    return failed ? failed : co_steps_insist(lane, CO_PHASE_UNDO, CO_SOURCE, deadline_ns);
+    return failed ? failed : co_steps_insist(lane, CO_PHASE_UNDO, CO_SOURCE, deadline_ns, CO_FOREVER);
 }
 
 /* Repeats through lost connections until the deadline: each part is idempotent and looks first. */

@@ -162,6 +162,8 @@ static void two_urls_are_enough(void **state)
     assert_null(pair->accept);
     assert_int_equal(config->cutover.max_write_pause_ms, 5000);
     assert_int_equal(config->cutover.undo_budget_ms, 10000);
+    assert_int_equal(config->cutover.reverse_patience_ms, 60000);
+    assert_true(pair->max_write_pause_ms <= 0);
     assert_false(config->cutover.open_after_switch);
     assert_false(config->cutover.partial);
     assert_contains(config->journal, "shop.journal");

@@ -1,0 +1,40 @@
+"""Limits of time that people set: what ends when they are over, and what is said."""
+import re
+
+
+def test_an_error_that_lasts_ends_reverse_with_6_and_what_to_do(fakes):
+    fakes.tool.cutover["reverse_patience"] = "2s"
+    fakes.tool.write_config()
+    fakes.must("setup")
+    fakes.a.rule("follow", "refuse", count=100000)
+    result = fakes.must("cutover", "--yes", code=6, json=True)
+    said = str(result.json["errors"])
+    assert "the old one doesn't follow it" in said and "refused by a rule" in said and "changeover resume" in said, result
+    assert fakes.open_side() == "b"
+    took = [phase["ms"] for phase in result.json["phases"] if phase["name"] == "reverse"][0]
+    assert 2000 <= took < 8000  # the promised limit, from the run's own stamps; it ends between two tries
+    fakes.a.control("rules", clear=1)
+    fakes.must("resume")
+    fakes.must("lag", "--wait=20s")
+    fakes.must("rollback", "--yes")
+
+
+def test_an_error_that_passes_is_borne(fakes):
+    fakes.must("setup")
+    fakes.a.rule("follow", "refuse", count=3)
+    fakes.must("cutover", "--yes")
+
+
+def test_the_tightest_limit_of_a_pair_is_that_of_the_group(box):
+    first, second = box.pair("fake", "one"), box.pair("fake", "two")
+    for pair in (first, second):
+        pair.extra["gate"] = {"stable_for": "0s"}
+    second.extra["max_write_pause"] = "700ms"
+    tool = box.tool([first, second], max_write_pause="30s")
+    names = [one["name"] for one in tool.document()["pairs"]]
+    assert tool("setup").code == 0
+    result = tool("cutover", "--yes", json=True, fault="prove:end=delay:900")
+    assert result.code == 4, result
+    said = str(result.json["errors"])
+    assert re.search(rf"max_write_pause of pair {names[1]} \(700 ms\) is over", said), result
+    assert "the pair's max_write_pause" in said
