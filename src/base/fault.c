@@ -2,9 +2,11 @@
  * counters change afterwards, atomically; with the variable unset nothing here runs. */
 #include "base/fault.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,7 +16,10 @@
 #include "base/parse.h"
 #include "base/text.h"
 
-enum what { DO_KILL, DO_KILL_BOTH, DO_STOP, DO_ERROR, DO_LOST, DO_LATE, DO_DELAY };
+enum what { DO_KILL, DO_KILL_BOTH, DO_STOP, DO_ERROR, DO_LOST, DO_LATE, DO_DELAY, DO_HOLD };
+
+#define HOLD_NS (30 * CO_NS_PER_S)
+#define HOLD_POLL_NS (2 * CO_NS_PER_MS)
 
 struct fault {
     char *point;
@@ -28,14 +33,15 @@ bool co_fault_armed;
 static struct fault *faults;
 static size_t fault_count;
 static atomic_int partner;
+static char *met_path, *go_path; /* from CHANGEOVER_FAULT_MET */
 
 static int parse_action(struct fault *fault, const char *action, struct co_error *err)
 {
     static const struct {
         const char *name;
         enum what what;
-    } actions[] = {{"kill", DO_KILL},   {"kill_both", DO_KILL_BOTH}, {"stop", DO_STOP},
-                   {"error", DO_ERROR}, {"lost", DO_LOST},           {"late", DO_LATE}};
+    } actions[] = {{"kill", DO_KILL}, {"kill_both", DO_KILL_BOTH}, {"stop", DO_STOP}, {"error", DO_ERROR},
+                   {"lost", DO_LOST}, {"late", DO_LATE},           {"hold", DO_HOLD}};
     for (size_t i = 0; i < sizeof actions / sizeof *actions; i++)
         if (strcmp(action, actions[i].name) == 0) {
             fault->what = actions[i].what;
@@ -45,8 +51,8 @@ static int parse_action(struct fault *fault, const char *action, struct co_error
         fault->what = DO_DELAY;
         return co_parse_int(action + 6, 0, 86400000, &fault->delay_ms, err);
     }
-    return co_fail(err, CO_E_CONFIG, "unknown action '%s'; kill, kill_both, stop, error, lost, late or delay:MS was expected",
-                   action);
+    return co_fail(err, CO_E_CONFIG,
+                   "unknown action '%s'; kill, kill_both, stop, error, lost, late, hold or delay:MS was expected", action);
 }
 
 /* "point=action" or "point#3=action"; changes `item` */
@@ -78,6 +84,9 @@ static void forget(void)
     free(faults);
     faults = NULL;
     fault_count = 0;
+    free(met_path);
+    free(go_path);
+    met_path = go_path = NULL;
 }
 
 int co_fault_setup(const char *variable, struct co_error *err)
@@ -103,6 +112,15 @@ int co_fault_setup(const char *variable, struct co_error *err)
         }
         fault_count++;
     }
+    const char *met = getenv("CHANGEOVER_FAULT_MET");
+    if (met && *met) {
+        met_path = co_strdup(met);
+        go_path = co_printf("%s.go", met);
+        if (!met_path || !go_path) {
+            forget();
+            return co_fail(err, CO_E_NOMEM, "no memory for fault points");
+        }
+    }
     co_fault_armed = true;
     return 0;
 }
@@ -112,9 +130,27 @@ void co_fault_set_partner(int pid)
     atomic_store(&partner, pid);
 }
 
-static enum co_fault_action act(const struct fault *fault)
+/* One line, written before anything happens: whoever injects a fault can see that it was met. */
+static void tell_met(const struct fault *fault, long long passing)
+{
+    int fd = met_path ? open(met_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+    if (fd < 0)
+        return;
+    dprintf(fd, "%ld %s#%lld\n", (long)getpid(), fault->point, passing);
+    close(fd);
+}
+
+static void hold(void)
+{
+    int64_t end_ns = co_now_ns() + HOLD_NS;
+    while (go_path && access(go_path, F_OK) != 0 && co_now_ns() < end_ns)
+        co_wait_until(co_now_ns() + HOLD_POLL_NS, -1);
+}
+
+static enum co_fault_action act(const struct fault *fault, long long passing)
 {
     co_debug("fault injected at %s", fault->point);
+    tell_met(fault, passing);
     switch (fault->what) {
     case DO_KILL_BOTH: {
         int pid = atomic_load(&partner);
@@ -131,6 +167,9 @@ static enum co_fault_action act(const struct fault *fault)
         break;
     case DO_DELAY:
         co_wait_until(co_deadline_in_ms(fault->delay_ms), -1);
+        break;
+    case DO_HOLD:
+        hold();
         break;
     case DO_ERROR:
         return CO_FAULT_ERROR;
@@ -157,7 +196,7 @@ enum co_fault_action co_fault_hit(const char *format, ...)
         long long passing = atomic_fetch_add(&fault->passings, 1) + 1;
         if (fault->only != 0 && fault->only != passing)
             continue;
-        enum co_fault_action wanted = act(fault);
+        enum co_fault_action wanted = act(fault, passing);
         if (action == CO_FAULT_NONE)
             action = wanted;
     }

@@ -9,9 +9,12 @@
  *   lost          the call is made, its reply is thrown away: CO_EFFECT_UNKNOWN, connection broken
  *   late          CO_EFFECT_UNKNOWN at once; the call is made half a second later on its own thread
  *   delay:MS      waits first
+ *   hold          waits until the file "$CHANGEOVER_FAULT_MET.go" is there, at most 30 s
+ * Each fault that is met adds a line "PID POINT#PASSING" to the file $CHANGEOVER_FAULT_MET, before it acts.
  * Points are "<phase>:<what>": "fence:begin", "fence:end" around every phase of the table,
  * "<step name>:before|after|probe|revert" for every step, "<primitive>.<source|target>:before|after" for
- * every other primitive, "journal.<what>:before|after" for decisions. co_fault_list prints them all.
+ * every other primitive, "journal.<what>:before|after" for decisions, "guardian.kill"
+ * where the guardian kills a tool (error: it can't). co_fault_list prints them all.
  * With the variable unset a point costs one branch.
  */
 #ifndef CO_BASE_FAULT_H

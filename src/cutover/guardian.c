@@ -138,7 +138,8 @@ static bool stand_by(struct guard *guard)
 static void end_tool(struct guard *guard)
 {
     struct pollfd fd = {.fd = guard->tool_pidfd, .events = POLLIN};
-    if (guard->tool_pidfd < 0 || syscall(SYS_pidfd_send_signal, guard->tool_pidfd, SIGKILL, NULL, 0) < 0)
+    if (CO_FAULT("guardian.kill") == CO_FAULT_ERROR || guard->tool_pidfd < 0 ||
+        syscall(SYS_pidfd_send_signal, guard->tool_pidfd, SIGKILL, NULL, 0) < 0)
         return; /* it is gone, or not ours to kill: the epoch revokes it */
     while (poll(&fd, 1, DEATH_MS) < 0 && errno == EINTR) {
     }

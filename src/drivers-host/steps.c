@@ -167,7 +167,7 @@ void co_fault_list(struct co_pair *pair, void (*fn)(const char *point, void *arg
         "connect", "identify",     "capabilities", "settings",     "discover", "check",  "position",
         "applied", "link",         "marker_get",   "marker_set",   "prepare",  "drain",  "capture",
         "proof",   "end_sessions", "probe_write",  "wait_applied", "round",    "digest", "grants"};
-    static const char *const decisions[] = {"begin", "take", "undo", "deciding", "commit", "opening", "end"};
+    static const char *const decisions[] = {"begin", "take", "undo", "deciding", "commit", "opening", "turn_back", "end"};
     if (!pair) {
         for (int phase = CO_PHASE_LOCK; phase <= CO_PHASE_UNDO; phase++) {
             say(fn, arg, co_phase_name((enum co_phase)phase), ":begin", "");
@@ -183,6 +183,7 @@ void co_fault_list(struct co_pair *pair, void (*fn)(const char *point, void *arg
             say(fn, arg, "journal.", decisions[i], ":before");
             say(fn, arg, "journal.", decisions[i], ":after");
         }
+        fn("guardian.kill", arg);
         return;
     }
     for (size_t i = 0; i < pair->driver->step_count; i++) {

@@ -1,4 +1,5 @@
 """A temporary folder with servers in it. Kept when a test failed; servers are always ended, by pid."""
+import contextlib
 import os
 import pathlib
 import shutil
@@ -26,6 +27,27 @@ class Server:
         self.folder = box.folder / name
         self.folder.mkdir(mode=0o755)
         self.port = box.free_port()
+        self.home = box.network.homes[name[-1]] if box.network else None  # a machine of its own
+
+    @property
+    def bind(self):
+        return "0.0.0.0" if self.home else "127.0.0.1"
+
+    @property
+    def prefix(self):
+        """Words before a command that is to run on this server's machine."""
+        return self.home.prefix if self.home else []
+
+    def inside(self):
+        return self.home.inside() if self.home else contextlib.nullcontext()
+
+    def address_for(self, who):
+        """This server's address as `who` ("tool", "a", "b") reaches it."""
+        return self.home.addresses[who] if self.home else "127.0.0.1"
+
+    @property
+    def other_name(self):
+        return "b" if self.name[-1] == "a" else "a"
 
     def pid(self):
         raise NotImplementedError
@@ -114,7 +136,7 @@ class Pair:
 
 
 class Sandbox:
-    def __init__(self, name="box", keep=False):
+    def __init__(self, name="box", keep=False, network=False):
         base = os.environ.get("CO_TMPDIR") or tempfile.gettempdir()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"changeover-{name}-", dir=base))
         self.folder.chmod(0o755)
@@ -123,6 +145,12 @@ class Sandbox:
         self.ports = set()
         self.tools = []
         self.proxies = []
+        self.mounts = []
+        self.network = None
+        if network:
+            from .network import Network
+
+            self.network = Network()
 
     def __enter__(self):
         return self
@@ -169,6 +197,10 @@ class Sandbox:
             server.end()
         for pid in process.with_argument(str(self.folder) + "/"):
             process.end(pid)  # a guardian, a server that a setup step started
+        for mount in self.mounts:
+            mount.stop()
+        if self.network:
+            self.network.stop()
         if failed or self.keep:
             print(f"kept: {self.folder}")
         else:

@@ -60,7 +60,7 @@ class Client:
             self.connection = self.connect()
 
     def connect(self):
-        return Connection(self.server.port, "superuser" if self.kind == "superuser" else "app", "writer", self.timeout_s)
+        return self.server.connect("superuser" if self.kind == "superuser" else "app", "writer", self.timeout_s)
 
     def write(self, key):
         if self.kind == "reconnecting":
@@ -120,8 +120,8 @@ class Fake(Server):
 
     def start(self):
         log = open(self.folder / "log.txt", "ab")
-        self.child = subprocess.Popen([str(build_folder() / "changeover-fake-server"), "--data", str(self.folder / "data"),
-                                       "--listen", f"127.0.0.1:{self.port}"], stdin=subprocess.DEVNULL,
+        self.child = subprocess.Popen([*self.prefix, str(build_folder() / "changeover-fake-server"), "--data", str(self.folder / "data"),
+                                       "--listen", f"{self.bind}:{self.port}"], stdin=subprocess.DEVNULL,
                                       stdout=log, stderr=log)
         log.close()
         wait_for(self.answers, 10, f"{self.name} answers")
@@ -129,9 +129,12 @@ class Fake(Server):
     def answers(self):
         if self.child.poll() is not None:
             raise RuntimeError(f"{self.name} ended with {self.child.returncode}")
-        connection = Connection(self.port, "control", timeout_s=1.0)
-        connection.close()
+        self.connect("control", timeout_s=1.0).close()
         return True
+
+    def connect(self, account="app", name="", timeout_s=2.0):
+        with self.inside():
+            return Connection(self.port, account, name, timeout_s)
 
     def kill(self):
         super().kill()
@@ -150,10 +153,10 @@ class Fake(Server):
             self.child.wait()
 
     def url(self):
-        return f"{self.scheme}://127.0.0.1:{self.reached}"
+        return f"{self.scheme}://{self.address_for('tool')}:{self.reached}"
 
     def side_config(self):
-        return {"url": self.url(), "peer": {"address": f"127.0.0.1:{self.peer}"}}
+        return {"url": self.url(), "peer": {"address": f"{self.address_for(self.other_name)}:{self.peer}"}, "tls": {"mode": "off"}}
 
     def client(self, kind, timeout_s=2.0):
         return Client(self, kind, timeout_s)
@@ -166,7 +169,7 @@ class Fake(Server):
 
     def control(self, command, **values):
         """One command as `control`, or a look as `tool`."""
-        connection = Connection(self.port, "control", timeout_s=5.0)
+        connection = self.connect("control", timeout_s=5.0)
         try:
             return connection.ask(command, **values)
         finally:

@@ -67,6 +67,40 @@ class Writer(threading.Thread):
         return None
 
 
+class Loads:
+    """The loads of a group's pairs: what must hold for one of them holds for each."""
+
+    def __init__(self, loads):
+        self.loads = loads
+
+    def count(self, side=None):
+        return min(load.count(side) for load in self.loads)
+
+    def acknowledged(self):
+        return sum(load.count() for load in self.loads)
+
+    def check_not_lost(self, side):
+        for load in self.loads:
+            load.check_not_lost(load.pair.side(side))
+
+    def check_one_open(self, source, target, since_ns=0, until_ns=None, committed=True):
+        for load in self.loads:
+            load.check_one_open(source, target, since_ns, until_ns, committed=committed)
+        self.check_together(source, target, since_ns)
+
+    def check_together(self, source, target, since_ns=0):
+        """Every pair's source is shut before any pair's target is opened."""
+        entries = [entry for load in self.loads for entry in load.entries() if entry.sent >= since_ns]
+        first = min((entry.acked for entry in entries if entry.side == target), default=None)
+        if first is not None:
+            late = [entry for entry in entries if entry.side == source and entry.sent > first]
+            if late:
+                raise Violation(f"one pair's target took writes while another pair's source did: {late[:5]}")
+
+    def pause_ms(self, since_ns=0):
+        return [load.pause_ms(since_ns) for load in self.loads]
+
+
 class Load:
     """Writers over one pair for as long as the `with` block lasts."""
 

@@ -94,7 +94,8 @@ class MariaDB(Server):
     @staticmethod
     def fill(pair):
         for server in (pair.a, pair.b):
-            connection = pymysql.connect(host="127.0.0.1", port=server.port, user="root", autocommit=True)
+            with server.inside():
+                connection = pymysql.connect(host="127.0.0.1", port=server.port, user="root", autocommit=True)
             with connection.cursor() as cursor:
                 cursor.execute("SET sql_log_bin = 0")
                 cursor.execute(f"SET PASSWORD FOR root@localhost = PASSWORD('{PASSWORD}')")
@@ -102,8 +103,9 @@ class MariaDB(Server):
                 cursor.execute("FLUSH PRIVILEGES")
                 cursor.execute(f"CREATE OR REPLACE USER root@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
                 cursor.execute("GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION")
-                cursor.execute(f"CREATE USER {TOOL}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}'")
-                cursor.execute(f"GRANT ALL ON *.* TO {TOOL}@'127.0.0.1' WITH GRANT OPTION")
+                host = "%" if server.home else "127.0.0.1"
+                cursor.execute(f"CREATE USER {TOOL}@'{host}' IDENTIFIED BY '{PASSWORD}'")
+                cursor.execute(f"GRANT ALL ON *.* TO {TOOL}@'{host}' WITH GRANT OPTION")
             connection.close()
         connection = pair.a.connect("root")
         with connection.cursor() as cursor:
@@ -128,14 +130,14 @@ class MariaDB(Server):
         return template()
 
     def configuration(self):
-        return (f"[mariadbd]\ndatadir={self.data}\nport={self.port}\nbind-address=127.0.0.1\nsocket={self.folder}/s\n"
+        return (f"[mariadbd]\ndatadir={self.data}\nport={self.port}\nbind-address={self.bind}\nsocket={self.folder}/s\n"
                 f"pid-file={self.folder}/pid\ntmpdir={self.folder}\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
                 "log-slave-updates=1\nbinlog-format=ROW\ngtid-strict-mode=1\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
                 "innodb-log-file-size=16M\nslave-parallel-threads=4\nskip-name-resolve=0\nmax-connections=80\nslave-net-timeout=5\n"
                 "report-host=127.0.0.1\n")
 
     def argv(self):
-        return ["mariadbd", f"--defaults-file={self.folder}/my.cnf", *as_root()]
+        return [*self.prefix, "mariadbd", f"--defaults-file={self.folder}/my.cnf", *as_root()]
 
     def pid(self):
         return self.child.pid if self.child and self.child.poll() is None else None
@@ -148,7 +150,8 @@ class MariaDB(Server):
         if self.child.poll() is not None:
             raise TimeoutError(f"{self.name} ended with {self.child.returncode}: see {self.folder}/server.log")
         try:
-            pymysql.connect(host="127.0.0.1", port=self.port, user="nobody", password="x", connect_timeout=2).close()
+            with self.inside():
+                pymysql.connect(host="127.0.0.1", port=self.port, user="nobody", password="x", connect_timeout=2).close()
             return True
         except pymysql.err.OperationalError as error:
             if error.args[0] in (1045, 1130, 1698, 3118, 4151, 1040):
@@ -169,14 +172,18 @@ class MariaDB(Server):
                 self.kill()
 
     def url(self):
-        return f"{self.engine}://{TOOL}@127.0.0.1:{self.port}"
+        return f"{self.engine}://{TOOL}@{self.address_for('tool')}:{self.port}"
 
     def side_config(self):
-        return {"url": self.url(), "password_file": str(self.box.folder / "my.password")}
+        config = {"url": self.url(), "password_file": str(self.box.folder / "my.password")}
+        if self.home:
+            config.update(peer={"address": f"{self.address_for(self.other_name)}:{self.port}"}, tls={"mode": "off"})
+        return config
 
     def connect(self, user="root", database=None, timeout_s=5.0):
-        return pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database,
-                               autocommit=True, connect_timeout=timeout_s, read_timeout=timeout_s, write_timeout=timeout_s)
+        with self.inside():
+            return pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database,
+                                   autocommit=True, connect_timeout=timeout_s, read_timeout=timeout_s, write_timeout=timeout_s)
 
     def client(self, kind, timeout_s=2.0):
         return Client(self, kind, timeout_s)

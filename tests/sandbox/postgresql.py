@@ -155,10 +155,13 @@ class PostgreSQL(Server):
         shutil.copytree(template(name[-1]), self.data, symlinks=True)
         self.folder.chmod(0o755)
         with open(self.data / "postgresql.conf", "a", encoding="ascii") as file:
-            file.write(f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
+            file.write(f"port = {self.port}\nlisten_addresses = '{self.bind}'\nunix_socket_directories = ''\n"
                        "shared_buffers = 16MB\nmax_connections = 60\nmax_prepared_transactions = 5\nwal_level = replica\nmax_wal_senders = 10\n"
                        "max_wal_size = 256MB\nhot_standby = on\nwal_log_hints = on\nautovacuum_naptime = 5s\n"
                        "wal_keep_size = 128MB\nlog_line_prefix = '%m [%p] %a '\n")
+        if self.home:
+            with open(self.data / "pg_hba.conf", "a", encoding="ascii") as file:
+                file.write("host all all 10.201.0.0/16 scram-sha-256\nhost replication all 10.201.0.0/16 scram-sha-256\n")
         self.own_all()
 
     def own_all(self):
@@ -169,7 +172,7 @@ class PostgreSQL(Server):
         own(self.data)
 
     def control(self, *arguments, check=True):
-        return subprocess.run([*run_as(), *self.command(*arguments)], check=check, stdin=subprocess.DEVNULL,
+        return subprocess.run([*self.prefix, *run_as(), *self.command(*arguments)], check=check, stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
 
     def command(self, *arguments):
@@ -197,7 +200,7 @@ class PostgreSQL(Server):
         wait_for(gone, 20, f"{self.name} is gone")
 
     def start(self):
-        subprocess.run([*run_as(), *self.start_command()], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        subprocess.run([*self.prefix, *run_as(), *self.start_command()], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                        cwd="/")
 
     def stop(self):
@@ -205,17 +208,21 @@ class PostgreSQL(Server):
             self.control("-m", "fast", "stop")
 
     def url(self):
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        return f"postgresql://postgres@{self.address_for('tool')}:{self.port}/postgres"
 
     def side_config(self):
-        return {"url": self.url(), "password_file": str(self.box.folder / "pg.password"),
-                "host": {"run": run_as(), "data_directory": str(self.data), "start": self.start_command(),
-                         "stop": self.command("-m", "fast", "stop")}}
+        config = {"url": self.url(), "password_file": str(self.box.folder / "pg.password"),
+                  "host": {"run": [*self.prefix, *run_as()], "data_directory": str(self.data), "start": self.start_command(),
+                           "stop": self.command("-m", "fast", "stop")}}
+        if self.home:
+            config.update(peer={"address": f"{self.address_for(self.other_name)}:{self.port}"}, tls={"mode": "off"})
+        return config
 
     def connect(self, user, database="app", timeout_s=5.0, options=""):
         # connect_timeout isn't used: the hook above keeps the limit
-        connection = psycopg2.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, dbname=database,
-                                      connection_factory=limited(timeout_s), application_name="writer", options=options)
+        with self.inside():
+            connection = psycopg2.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, dbname=database,
+                                          connection_factory=limited(timeout_s), application_name="writer", options=options)
         connection.autocommit = True
         return connection
 

@@ -9,7 +9,12 @@ from .wait import wait_for
 PR_SET_CHILD_SUBREAPER = 36
 # Servers that daemonize become children of this process, so that they can be reaped where no init does it: a
 # PostgreSQL that was killed and stays a zombie keeps the next one from starting.
-ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+def adopt_orphans():
+    """Of a new process, for itself: what it forks doesn't inherit it."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+adopt_orphans()
 
 
 def reap(pids):

@@ -123,7 +123,7 @@ class Redis(Server):
         self.child = None
         self.reached, self.peer = self.port, None  # by the tool, by the other server
         (self.folder / "redis.conf").write_text(
-            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nappendonly yes\nsave \"\"\nrepl-diskless-sync-delay 0\n"
+            f"port {self.port}\nbind {self.bind}\ndir {self.folder}\nappendonly yes\nsave \"\"\nrepl-diskless-sync-delay 0\n"
             f"requirepass {PASSWORDS['default']}\nmasterauth {PASSWORDS['default']}\nlogfile {self.folder}/server.log\n"
             f"user app on >{PASSWORDS['app']} ~* &* +@all -@admin -@dangerous\nrepl-backlog-size 8mb\nrepl-timeout 10\n")
 
@@ -131,7 +131,7 @@ class Redis(Server):
         return self.child.pid if self.child and self.child.poll() is None else None
 
     def start(self):
-        self.child = subprocess.Popen([self.binary(), str(self.folder / "redis.conf")], stdin=subprocess.DEVNULL,
+        self.child = subprocess.Popen([*self.prefix, self.binary(), str(self.folder / "redis.conf")], stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for(self.answers, 20, f"{self.name} answers")
 
@@ -158,21 +158,24 @@ class Redis(Server):
                 self.kill()
 
     def url(self):
-        return f"{self.scheme}://127.0.0.1:{self.reached}"
+        return f"{self.scheme}://{self.address_for('tool')}:{self.reached}"
 
     def side_config(self):
         config = {"url": self.url(), "password_file": str(self.box.folder / "redis-default.password")}
-        if self.peer:
-            config["peer"] = {"address": f"127.0.0.1:{self.peer}"}
+        if self.peer or self.home:
+            config["peer"] = {"address": f"{self.address_for(self.other_name)}:{self.peer or self.port}"}
+        if self.home:
+            config["tls"] = {"mode": "off"}
         return config
 
     def connect(self, user="default", timeout_s=5.0):
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
-        return redis.Redis(host="127.0.0.1", port=self.port, username=user, password=PASSWORDS[user],
-                           socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True,
-                           retry=Retry(NoBackoff(), 0), retry_on_timeout=False, single_connection_client=True)
+        with self.inside():
+            return redis.Redis(host="127.0.0.1", port=self.port, username=user, password=PASSWORDS[user],
+                               socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True,
+                               retry=Retry(NoBackoff(), 0), retry_on_timeout=False, single_connection_client=True)
 
     def client(self, kind, timeout_s=2.0):
         return Client(self, kind, timeout_s)

@@ -1,8 +1,10 @@
-"""One pair, its tool, and the things that every case does with them."""
+"""One pair or a group of pairs, its tool, and the things that every case does with them."""
+import contextlib
 import sqlite3
 import time
 
-from .ledger import Load, Violation
+from . import process
+from .ledger import Load, Loads, Violation
 from .wait import wait_for
 
 OPEN_AFTER = {0: "target", 6: "target", 1: "source", 4: "source", 130: "source"}
@@ -11,7 +13,11 @@ OTHER = {"a": "b", "b": "a"}
 
 class Scenario:
     def __init__(self, box, engine, **options):
-        self.begin(box, box.pair(engine, **options))
+        """`engine`: one, or several with a plus between them."""
+        engines = engine.split("+")
+        names = ["main"] if len(engines) == 1 else [f"{one}-{i}" for i, one in enumerate(engines)]
+        self.begin(box, *(box.pair(one, name=name, **options) for one, name in zip(engines, names)))
+        self.engine = engine if len(engines) > 1 else self.engine
 
     @classmethod
     def of(cls, box, pair):
@@ -20,11 +26,12 @@ class Scenario:
         scene.begin(box, pair)
         return scene
 
-    def begin(self, box, pair):
-        self.box, self.engine, self.pair = box, pair.engine, pair
+    def begin(self, box, pair, *more):
+        """`pair`, `a` and `b` are the first pair's; of a group, `pairs` are all."""
+        self.box, self.engine, self.pair, self.pairs = box, pair.engine, pair, [pair, *more]
         self.a, self.b = self.pair.a, self.pair.b
-        self.legs = self.pair.legs
-        self.tool = box.tool([self.pair])
+        self.legs = box.network.legs if box.network else self.pair.legs
+        self.tool = box.tool(self.pairs)
         self.primary = "a"
 
     # ------------------------------------------------------------ commands that must succeed
@@ -49,6 +56,12 @@ class Scenario:
 
     def load(self, **how):
         return Load(self.pair, **how)
+
+    @contextlib.contextmanager
+    def loads(self, **how):
+        """Writers over every pair."""
+        with contextlib.ExitStack() as stack:
+            yield Loads([stack.enter_context(Load(pair, **how)) for pair in self.pairs])
 
     # ------------------------------------------------------------ a run and what must be true after it
 
@@ -78,14 +91,22 @@ class Scenario:
         return self.open_side()
 
     def open_side(self, timeout_s=10.0):
-        """The one side that takes writes; a Violation when both do."""
+        """The one side that takes writes, of every pair the same; a Violation when both do, or when a group is torn."""
         def look():
-            sides = [side for side in ("a", "b") if self.server(side).pid() and self.server(side).is_open()]
-            if len(sides) == 2:
-                raise Violation("both sides take writes")
-            return sides
-        self.primary = wait_for(look, timeout_s, "one side takes writes", 0.1)[0]
+            sides = self.open_sides()
+            return sides if all(sides) else None
+        found = wait_for(look, timeout_s, "one side takes writes", 0.1)
+        if len({side[0] for side in found}) > 1:
+            raise Violation(f"the group is torn: {dict(zip((pair.name for pair in self.pairs), found))}")
+        self.primary = found[0][0]
         return self.primary
+
+    def open_sides(self):
+        """For each pair the sides that take writes."""
+        found = [[side for side in "ab" if pair.side(side).pid() and pair.side(side).is_open()] for pair in self.pairs]
+        if any(len(sides) == 2 for sides in found):
+            raise Violation(f"both sides take writes: {found}")
+        return found
 
     def check(self, load, source, since_ns=0, committed=None):
         """The promises over everything that `load` wrote: call it when its writers have stopped."""
@@ -116,6 +137,33 @@ class Scenario:
             return bool(self.ask_journal("SELECT 1 FROM phase WHERE run = ? AND name = ?", rows[-1][0], name))
         except sqlite3.OperationalError:
             return False
+
+    # ------------------------------------------------------------ of the run that was begun after mark_runs()
+
+    def mark_runs(self):
+        self.marked = self.runs()
+
+    def last_run(self, *columns):
+        """Of the last run behind the mark, or None."""
+        try:
+            rows = self.ask_journal(f"SELECT {', '.join(columns)} FROM run ORDER BY seq")
+        except sqlite3.OperationalError:
+            return None
+        return rows[-1] if len(rows) > self.marked else None
+
+    def in_pause(self):
+        """Whether it stands between its fence and its opening, so that its guardian would act."""
+        row = self.last_run("opened", "ended_wall_ms")
+        return row is not None and not any(row) and self.at_phase("fence", self.marked)
+
+    def run_ended(self):
+        """None: there was no run."""
+        row = self.last_run("ended_wall_ms")
+        return bool(row[0]) if row else None
+
+    @staticmethod
+    def stopped(child):
+        return (process.stat_of(child.pid) or "T")[0] == "T"
 
     def report(self):
         return self.must("report", "--format", "json").json

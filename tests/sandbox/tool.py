@@ -40,6 +40,7 @@ class Tool:
         self.journal = journal or box.folder / f"{name}.journal"
         self.cutover = {"max_write_pause": "5s", "undo_budget": "10s", **cutover}
         self.running = []
+        self.variables = {}  # of every command's environment
         self.write_config()
 
     def document(self):
@@ -58,11 +59,13 @@ class Tool:
             env["CHANGEOVER_FAULT"] = fault
         if guardian_fault:
             env["CHANGEOVER_GUARDIAN_FAULT"] = guardian_fault
+        env.update(self.variables)
         env.update(more)
         return env
 
     def argv(self, arguments, as_json):
-        return [str(program()), "-c", str(self.config_path), *(["--json"] if as_json else []), *arguments]
+        prefix = self.box.network.homes["tool"].prefix if self.box.network else []
+        return [*prefix, str(program()), "-c", str(self.config_path), *(["--json"] if as_json else []), *arguments]
 
     def spawn(self, *arguments, fault=None, guardian_fault=None, json=False, env=None):
         """Starts it and returns the Popen; for killing it, or for a second operator."""

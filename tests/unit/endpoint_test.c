@@ -3,6 +3,7 @@
 #include "dummy_driver.h"
 
 #include <poll.h>
+#include <fcntl.h>
 #include <pthread.h>
 
 #include "base/fault.h"
@@ -737,6 +738,33 @@ static void test_fault_connect_and_passings(void **state)
     faults("");
 }
 
+static void test_a_fault_that_is_met_says_so_and_a_hold_ends(void **state)
+{
+    (void)state;
+    struct co_error err = {0};
+    char path[] = "/tmp/changeover-met-XXXXXX", go[sizeof path + 3], said[128] = "", want[128];
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    snprintf(go, sizeof go, "%s.go", path);
+    int go_fd = open(go, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    assert_true(go_fd >= 0);
+    setenv("CHANGEOVER_FAULT_MET", path, 1);
+    faults("connect.source:before#2=hold,connect.target:before#2=error");
+    assert_int_equal(co_ep_connect(fix.b, soon(), &err), CO_DONE); /* the first passing: not met */
+    assert_int_equal(co_ep_connect(fix.a, soon(), &err), CO_DONE);
+    co_endpoint_close(fix.a);
+    assert_int_equal(co_ep_connect(fix.a, soon(), &err), CO_DONE);
+    assert_true(read(fd, said, sizeof said - 1) > 0);
+    snprintf(want, sizeof want, "%ld connect.source:before#2\n", (long)getpid());
+    assert_string_equal(said, want);
+    faults("");
+    unsetenv("CHANGEOVER_FAULT_MET");
+    close(fd);
+    close(go_fd);
+    unlink(path);
+    unlink(go);
+}
+
 static enum co_result on_own_point(const char *what, struct co_call *call, struct dummy_args *args)
 {
     (void)args;
@@ -941,6 +969,7 @@ int main(void)
         TEST(test_fault_lost),
         TEST(test_fault_late_acts_with_the_old_token),
         TEST(test_fault_connect_and_passings),
+        TEST(test_a_fault_that_is_met_says_so_and_a_hold_ends),
         TEST(test_fault_of_the_drivers_own),
         TEST(test_malformed_faults_are_refused),
         TEST(test_the_list_of_points),
