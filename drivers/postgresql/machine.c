@@ -161,13 +161,21 @@ enum co_result pg_machine_is_down(struct co_call *call)
     return CO_DONE;
 }
 
+/* The server didn't answer, and neither does its machine. */
+static enum co_result away(struct co_call *call, enum co_result result)
+{
+    if (call->err->code != CO_E_CONFLICT && call->err->code != CO_E_INTERRUPTED && call->err->code != CO_E_NOMEM)
+        call->err->code = CO_E_UNREACHABLE;
+    return result;
+}
+
 enum co_result pg_machine_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info)
 {
     const char *out = NULL;
     enum co_result result =
         pg_machine(call, call->side, "if [ -f \"$mark\" ]; then cat \"$mark\"; fi\n", NULL, 0, NULL, &out, NULL);
     if (result != CO_DONE)
-        return CO_NO_EFFECT;
+        return away(call, CO_NO_EFFECT);
     const char *end = strchr(out, '\n');
     call->host->text_set(call->ctx, ret_token, out, end ? (size_t)(end - out) : strlen(out));
     const char *info = end ? end + 1 : "";
@@ -183,14 +191,17 @@ enum co_result pg_machine_marker_set(struct co_call *call, const char *expected,
     const char *args[] = {expected ? expected : "", token ? "set" : "remove"};
     if (content.failed)
         return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
-    /* A folder is the lock: mkdir either makes it or fails. A dead holder's is taken after it stood for a minute. */
-    return pg_machine(
+    /* A folder is the lock: mkdir either makes it or fails. A dead holder's is taken after it stood for a minute. A server
+     * that runs has its own lock for the same file, so nothing is changed beside it. */
+    enum co_result result = pg_machine(
         call, call->side,
         "m=$mark; token=$1\n"
         "find \"$m.lock\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null\n"
         "mkdir \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
+        "up && { echo 'the server runs and does not answer' >&2; exit 1; }\n"
         "if [ -n \"$token\" ]; then guard; elif [ -s \"$m\" ]; then echo 'there is a marker on this machine' >&2; exit 75; fi\n"
         "if [ \"$2\" = remove ]; then rm -f \"$m\"; else cat > \"$m.new\" && sync \"$m.new\" && mv -f \"$m.new\" \"$m\"; fi && "
         "sync \"$d\"\n",
         args, 2, pg_text_str(&content), NULL, NULL);
+    return result == CO_DONE ? CO_DONE : away(call, result);
 }

@@ -23,6 +23,7 @@ static const struct {
     {"destroys_on_reverse", offsetof(struct co_capabilities, destroys_on_reverse)},
     {"undo_keeps_target", offsetof(struct co_capabilities, undo_keeps_target)},
     {"fence_stops", offsetof(struct co_capabilities, fence_stops)},
+    {"marker_offline", offsetof(struct co_capabilities, marker_offline)},
 };
 
 static bool *member(struct co_capabilities *caps, size_t index)

@@ -102,6 +102,7 @@ static enum co_exit run_follow_up(struct co_runner *run)
     if (!failed)
         failed = co_follow_up_decide(run, &err);
     run->phase = "lock";
+    run->follows_up = true;
     if (!failed && co_do_lock(run))
         failed = co_fail(&err, CO_E_STATE, "the servers can't be marked for the follow-up");
     if (failed)

@@ -29,6 +29,8 @@ static int meet(struct co_lane *lane, enum co_run_role role, struct co_error *er
                                 co_text_str(&id.lineage), NULL);
         if (co_pair_note_put(lane->pair, co_endpoint_side(ep), CO_NOTE_INCARNATION, co_text_str(&id.incarnation), err) < 0)
             got = CO_NO_EFFECT;
+    } else if (run->follows_up && role == CO_SOURCE && err->code == CO_E_UNREACHABLE) {
+        got = CO_DONE; /* the reverse that failed left it down; whether it can be marked like that the driver says */
     } else if (err->code == CO_E_UNREACHABLE || err->code == CO_E_TIMEOUT || err->code == CO_E_MISMATCH ||
                err->code == CO_E_AUTH) {
         lane->refuse_exit = CO_EXIT_UNKNOWN;
@@ -85,6 +87,7 @@ static int compare_instances(struct co_runner *run)
 static int ask_capabilities(struct co_lane *lane)
 {
     enum co_result got = co_ep_capabilities(lane->main[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
+    co_pair_set_marker_offline(lane->pair, got == CO_DONE && lane->run->follows_up && lane->caps.marker_offline);
     return got == CO_DONE ? co_capabilities_keep(lane, &lane->error) : co_lane_fail(lane, got);
 }
 

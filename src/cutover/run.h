@@ -67,6 +67,7 @@ struct co_runner {
     bool is_guardian;
     bool rebooted;       /* the machine of the journal was restarted since the run began */
     bool source_lost;    /* rollback --b-is-lost: there is no source */
+    bool follows_up;     /* only what comes after the opening: the source may be down */
     bool pairs_have_run; /* the pairs know the run */
     bool in_pause, switched;
     atomic_bool committed; /* read by the watcher: nothing is interrupted any more */

@@ -42,6 +42,15 @@ static unsigned offline_flag(struct co_endpoint *ep)
     return stops && co_endpoint_role(ep) == CO_SOURCE ? CO_OP_OFFLINE : 0;
 }
 
+static unsigned marker_flag(struct co_endpoint *ep)
+{
+    struct co_pair *pair = ep->pair;
+    pthread_mutex_lock(&pair->lock);
+    bool offline = pair->marker_offline;
+    pthread_mutex_unlock(&pair->lock);
+    return offline && co_endpoint_role(ep) == CO_SOURCE ? CO_OP_OFFLINE : offline_flag(ep);
+}
+
 static int check_text(const struct co_call *call, const struct co_driver *driver, const char *what, const struct co_text *text,
                       bool may_be_empty)
 {
@@ -314,7 +323,7 @@ enum co_result co_ep_marker_get(struct co_endpoint *ep, int64_t deadline_ns, str
 {
     char point[POINT_BYTES];
     CO_TEXT_AUTO unwanted = CO_TEXT_INIT;
-    struct co_op op = primitive(ep, "marker_get", CO_OP_READS | offline_flag(ep), point, do_marker_get);
+    struct co_op op = primitive(ep, "marker_get", CO_OP_READS | marker_flag(ep), point, do_marker_get);
     co_text_clear(ret_token);
     if (ret_info)
         co_text_clear(ret_info);
@@ -337,7 +346,7 @@ enum co_result co_ep_marker_set(struct co_endpoint *ep, const char *expected, co
         return CO_NO_EFFECT;
     }
     char point[POINT_BYTES];
-    struct co_op op = primitive(ep, "marker_set", offline_flag(ep), point, do_marker_set);
+    struct co_op op = primitive(ep, "marker_set", marker_flag(ep), point, do_marker_set);
     op.text[0] = expected;
     op.text[1] = token;
     op.text[2] = info ? info : "";

@@ -238,6 +238,13 @@ void co_pair_set_fence_stops(struct co_pair *pair, bool fence_stops)
     pthread_mutex_unlock(&pair->lock);
 }
 
+void co_pair_set_marker_offline(struct co_pair *pair, bool marker_offline)
+{
+    pthread_mutex_lock(&pair->lock);
+    pair->marker_offline = marker_offline;
+    pthread_mutex_unlock(&pair->lock);
+}
+
 void co_pair_record_identity(struct co_pair *pair, enum co_side side, const char *instance, const char *lineage)
 {
     if (side != CO_SIDE_A && side != CO_SIDE_B)
