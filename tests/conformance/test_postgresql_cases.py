@@ -180,6 +180,29 @@ def test_the_way_back_keeps_as_own_configuration(ready):
     assert [(ready.a.data / name).read_text(encoding="utf-8") for name in names] == before
 
 
+@pytest.mark.parametrize("point", ["reverse.follow:after", "reverse.follow:after#2", "reverse.follow:after#4"])
+def test_killed_while_the_old_primary_is_down_for_its_rewind_it_follows_after_resume(ready, point):
+    """Nobody could raise the run's token on a server that doesn't run, so its machine refused whoever took over."""
+    with ready.load(writers=2) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        assert ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"{point}=kill_both").code == -9
+        ready.tool.wait_quiet()
+        result = ready.tool("resume", timeout_s=90)
+        assert result.code == 0, result
+    assert ready.check(load, "a", committed=True) == "b"
+    ready.caught_up()
+    assert ready.run("rollback").code == 0
+
+
+def test_a_follow_up_makes_an_old_primary_follow_that_is_down(ready):
+    assert ready.run(fault="reverse:begin=error").code == 6
+    ready.a.stop()
+    result = ready.tool("resume", timeout_s=90)
+    assert result.code == 0, result
+    ready.caught_up()
+    assert ready.run("rollback").code == 0
+
+
 def test_a_restart_of_a_between_proof_and_commit_is_seen(ready):
     """10: the proof is taken again after the last promotion."""
     with ready.load(writers=4) as load:
