@@ -16,7 +16,12 @@ def pytest_generate_tests(metafunc):
     if "engine" in metafunc.fixturenames:
         only = metafunc.definition.get_closest_marker("engines")
         here = [name for name in CHOSEN if metafunc.function.__name__ == "test_the_engine_is_here" or not engine_reason(name)]
-        metafunc.parametrize("engine", [name for name in here if not only or name in only.args])
+        metafunc.parametrize("engine", [name for name in here if not only or name in only.args or without_version(name) in only.args])
+
+
+def without_version(engine):
+    """Other versions of PostgreSQL have the cases of PostgreSQL."""
+    return "postgresql" if engine.startswith("postgresql") else engine
 
 
 def pytest_configure(config):

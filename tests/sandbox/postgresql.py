@@ -47,7 +47,11 @@ def limited(seconds):
     return type("Limited", (psycopg2.extensions.connection,), {"limit_s": seconds})
 
 
-def binaries():
+def binaries(major=None):
+    """The folder of a server's programs: the newest of this system, or one of tools/make-postgresql-servers."""
+    if major:
+        folder = os.path.join(os.environ.get("CO_POSTGRESQL_SERVERS", "/nonexistent"), major, "bin")
+        return os.path.realpath(folder) if os.path.exists(f"{folder}/postgres") else None
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"), key=lambda path: int(path.split("/")[4]))
     return os.path.dirname(found[-1]) if found else None
 
@@ -59,9 +63,9 @@ def run_as():
 _templates = {}
 
 
-def template(name):
+def template(name, programs):
     """A cluster to copy; A's and B's have identifiers of their own."""
-    if name not in _templates:
+    if (name, programs) not in _templates:
         folder = tempfile.mkdtemp(prefix="changeover-initdb-")
         atexit.register(shutil.rmtree, folder, True)
         os.chmod(folder, 0o755)
@@ -72,11 +76,11 @@ def template(name):
         data = os.path.join(folder, "data")
         os.mkdir(data, 0o700)
         own(data)
-        subprocess.run([*run_as(), f"{binaries()}/initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "-k", "-N",
+        subprocess.run([*run_as(), f"{programs}/initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "-k", "-N",
                         "--pwfile", password, "--locale", "C.UTF-8", "-E", "UTF8"], check=True, stdout=subprocess.DEVNULL,
                        stdin=subprocess.DEVNULL, cwd="/")
-        _templates[name] = data
-    return _templates[name]
+        _templates[name, programs] = data
+    return _templates[name, programs]
 
 
 def own(path):
@@ -120,11 +124,15 @@ class Client:
 
 class PostgreSQL(Server):
     engine = "postgresql"
+    major = None  # of this system
     kinds = ("ordinary", "superuser", "unlocking", "reconnecting", "slow", "long", "ordinary", "ordinary")
 
-    @staticmethod
-    def missing():
-        return None if binaries() else "postgresql: no server in /usr/lib/postgresql"
+    @classmethod
+    def missing(cls):
+        if binaries(cls.major):
+            return None
+        return (f"postgresql {cls.major}: not in CO_POSTGRESQL_SERVERS (tools/make-postgresql-servers)" if cls.major
+                else "postgresql: no server in /usr/lib/postgresql")
 
     @staticmethod
     def prepare_pair(pair, **options):
@@ -152,7 +160,8 @@ class PostgreSQL(Server):
     def __init__(self, box, name):
         super().__init__(box, name)
         self.data = self.folder / "data"
-        shutil.copytree(template(name[-1]), self.data, symlinks=True)
+        self.programs = binaries(self.major)
+        shutil.copytree(template(name[-1], self.programs), self.data, symlinks=True)
         self.folder.chmod(0o755)
         with open(self.data / "postgresql.conf", "a", encoding="ascii") as file:
             file.write(f"port = {self.port}\nlisten_addresses = '{self.bind}'\nunix_socket_directories = ''\n"
@@ -176,7 +185,7 @@ class PostgreSQL(Server):
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
 
     def command(self, *arguments):
-        return [f"{binaries()}/pg_ctl", "-D", str(self.data), "-s", "-w", "-t", "60", *arguments]
+        return [f"{self.programs}/pg_ctl", "-D", str(self.data), "-s", "-w", "-t", "60", *arguments]
 
     def start_command(self):
         return self.command("-l", str(self.folder / "server.log"), "start")
@@ -214,6 +223,8 @@ class PostgreSQL(Server):
         config = {"url": self.url(), "password_file": str(self.box.folder / "pg.password"),
                   "host": {"run": [*self.prefix, *run_as()], "data_directory": str(self.data), "start": self.start_command(),
                            "stop": self.command("-m", "fast", "stop")}}
+        if self.major:
+            config["host"]["bin_directory"] = self.programs
         if self.home:
             config.update(peer={"address": f"{self.address_for(self.other_name)}:{self.port}"}, tls={"mode": "off"})
         return config
@@ -278,3 +289,23 @@ class PostgreSQL(Server):
     def pause_apply(self, paused):
         # through the tool's own database: a closed B lets in nobody elsewhere
         self.query(f"SELECT pg_wal_replay_{'pause' if paused else 'resume'}()", "changeover")
+
+
+class PostgreSQLStop(PostgreSQL):
+    """The other way to fence: the old primary is shut down."""
+
+    @staticmethod
+    def prepare_pair(pair, **options):
+        PostgreSQL.prepare_pair(pair, **{"fence": "stop", **options})
+
+
+class PostgreSQL13(PostgreSQL):
+    major = "13"
+
+
+class PostgreSQL17(PostgreSQL):
+    major = "17"
+
+
+class PostgreSQL18(PostgreSQL):
+    major = "18"
