@@ -105,6 +105,27 @@ static int set_marker(struct co_lane *lane, enum co_run_role role, struct co_err
     return got == CO_DONE ? 0 : err->code;
 }
 
+/* The source's marker is the lock of a setup. The target may be no server yet, or one that can't hold a marker before it is
+ * set up: what keeps it from being marked is recorded, unless it is another run. */
+int co_marker_for_setup(struct co_lane *lane)
+{
+    struct co_runner *run = lane->run;
+    for (int role = 0; role < 2; role++) {
+        struct co_error err = {0};
+        int failed = set_marker(lane, (enum co_run_role)role, &err);
+        if (failed && failed != CO_E_CONFLICT && (role == CO_TARGET || failed == CO_E_STATE)) {
+            co_journal_event(run->journal, run->row.id, co_pair_name(lane->pair), "marker", err.message, NULL);
+            continue;
+        }
+        lane->marked = lane->marked || !failed;
+        if (failed) {
+            lane->error = err;
+            return failed;
+        }
+    }
+    return 0;
+}
+
 int co_markers_set(struct co_runner *run)
 {
     return co_sides_each(run, set_marker);

@@ -262,7 +262,7 @@ static enum co_exit left_run(struct co_session *session, const struct co_run_opt
     if (back && options->forget)
         return co_abandon(session, row, ret);
     if (strcmp(row->kind, "setup") == 0 || strcmp(row->kind, "detach") == 0)
-        return back ? co_abandon(session, row, ret)
+        return back ? co_abandon_steps(session, options, row, ret)
                     : (row->kind[0] == 's' ? co_run_setup(session, options, ret) : co_run_detach(session, options, ret));
     if (back && row->decision == CO_DECISION_COMMIT && !(options->b_is_lost && !row->opening)) {
         co_fail(&err, CO_E_STATE, "run %s is committed: it can only go forward", row->id);

@@ -44,6 +44,7 @@ struct co_lane { /* one pair in the run */
                                                 sides of a lane are met at once */
     int64_t fence_ns, open_ns, promotion_ns; /* stamps; promotion is a duration; 0: not yet */
     bool opened;
+    bool marked;       /* setup: a server may hold the run's marker */
     bool source_held;  /* undo: a lost connection to the source ends the try */
     bool source_back;  /* undo: the source takes writes again */
     bool target_clean; /* undo: the target is as before */
@@ -126,6 +127,7 @@ int co_steps_revert(struct co_lane *lane, enum co_phase phase, enum co_run_role 
 
 /* ---- markers.c ---- */
 int co_markers_set(struct co_runner *run);         /* lock: none (or of an ended run) -> ours */
+int co_marker_for_setup(struct co_lane *lane);     /* as far as the servers can hold one yet */
 int co_markers_update_info(struct co_runner *run); /* notes into the markers */
 int co_marker_free(struct co_lane *lane, enum co_run_role role, struct co_error *err); /* CO_E_CONFLICT: another run's */
 void co_markers_remove(struct co_runner *run, enum co_run_role role);                  /* best effort; failures are noted */
@@ -191,10 +193,15 @@ enum co_exit co_run_follow_up(struct co_session *session, const struct co_run_op
                               struct co_run_result *ret);
 /* The standing of a follow-up from its first moment on: committed, opened. */
 int co_follow_up_decide(struct co_runner *run, struct co_error *err);
-/* Ends a setup or detach that was left; what it did stays and is found again by the next one. */
+/* Ends a run in this journal, without touching a server. */
 enum co_exit co_abandon(struct co_session *session, const struct co_run_row *row, struct co_run_result *ret);
 /* Holds the journal and begins the run there; notes why not. Returns 0 or the exit code of the refusal. */
 enum co_exit co_begin(struct co_runner *run, struct co_error *err);
+
+/* ---- setup.c ---- */
+/* Ends a setup or detach that was left; what it did stays and is found again by the next one. Its markers go. */
+enum co_exit co_abandon_steps(struct co_session *session, const struct co_run_options *options, const struct co_run_row *row,
+                              struct co_run_result *ret);
 
 /* ---- hooks.c ---- */
 int co_hooks_run(struct co_runner *run, const struct co_hooks *hooks, const char *phase, enum co_side side, int64_t deadline_ns,

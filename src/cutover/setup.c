@@ -206,6 +206,10 @@ static int setup_lane(struct co_lane *lane)
     int failed = nobody_else(lane);
     if (!failed)
         failed = check_lane(lane);
+    if (!failed) {
+        failed = co_marker_for_setup(lane);
+        lane->refuse_exit = failed == CO_E_CONFLICT ? CO_EXIT_LOCKED : lane->refuse_exit;
+    }
     if (failed)
         return failed;
     /* a B that is built anew is another server than the one recorded */
@@ -231,7 +235,7 @@ static int detach_lane(struct co_lane *lane)
             lane->refuse_exit = CO_EXIT_LOCKED;
             return err.code;
         }
-    lane->opened = true;
+    lane->opened = lane->marked = true;
     return do_steps(lane, CO_PHASE_DETACH);
 }
 
@@ -248,13 +252,55 @@ static void forget_identities(struct co_runner *run)
 
 /* ---------------------------------------------------------------- both */
 
+/* Of a server that isn't reached all was said, and what is left there is known as left over to this journal. */
+static void remove_markers(struct co_runner *run)
+{
+    size_t told = run->result->error_count;
+    bool marked = false;
+    for (size_t i = 0; i < run->lane_count; i++)
+        marked = marked || run->lanes[i].marked;
+    if (marked) {
+        co_markers_remove(run, CO_TARGET);
+        co_markers_remove(run, CO_SOURCE);
+    }
+    run->result->error_count = told;
+}
+
+enum co_exit co_abandon_steps(struct co_session *session, const struct co_run_options *options, const struct co_run_row *row,
+                              struct co_run_result *ret)
+{
+    struct co_runner run;
+    struct co_error err = {0};
+    int failed = co_runner_init(&run, session, options, (enum co_side)row->source, row->kind, ret, &err);
+    if (!failed)
+        failed = co_lanes_open(&run, &err);
+    if (!failed) {
+        run.row = *row;
+        co_runner_identify(&run, "abort-1", &err);
+        for (size_t i = 0; i < run.lane_count; i++) {
+            run.lanes[i].marked = true;
+            if (row->kind[0] == 's') /* a b that was being built anew is another server than the one recorded */
+                co_pair_record_identity(run.lanes[i].pair, co_side_other((enum co_side)row->source), "", "");
+        }
+        remove_markers(&run);
+    }
+    co_runner_done(&run);
+    return co_abandon(session, row, ret);
+}
+
+static bool anything_changed(const struct co_runner *run)
+{
+    for (size_t i = 0; i < run->lane_count; i++)
+        if (run->lanes[i].opened)
+            return true;
+    return false;
+}
+
 static enum co_exit conclude(struct co_runner *run, int failed)
 {
     struct co_error err = {0};
-    bool changed = false;
+    bool changed = anything_changed(run);
     enum co_exit code = CO_EXIT_DONE;
-    for (size_t i = 0; i < run->lane_count; i++)
-        changed = changed || run->lanes[i].opened;
     if (failed) {
         code = failed == CO_E_INTERRUPTED ? (changed ? CO_EXIT_UNFINISHED : CO_EXIT_INTERRUPTED)
                : failed == CO_E_CONFLICT  ? CO_EXIT_LOCKED
@@ -271,6 +317,13 @@ static enum co_exit conclude(struct co_runner *run, int failed)
     return code;
 }
 
+static int fault_at(struct co_runner *run, const char *where, struct co_error *err)
+{
+    if (CO_FAULT("%s:%s", run->phase, where) != CO_FAULT_ERROR)
+        return 0;
+    return co_fail(err, CO_E_INTERNAL, "fault injected at the %s of %s", where, run->phase);
+}
+
 static enum co_exit run_steps(struct co_session *session, const struct co_run_options *options, const char *kind,
                               int (*lane_fn)(struct co_lane *lane), struct co_run_result *ret)
 {
@@ -285,7 +338,7 @@ static enum co_exit run_steps(struct co_session *session, const struct co_run_op
     /* one that was left is ended: every step is looked for again */
     if (!failed && co_journal_hold(session->journal, &err) == 0 && co_journal_unfinished(session->journal, &left, &err) == 0 &&
         strcmp(left.kind, kind) == 0)
-        failed = co_journal_end(session->journal, left.id, left.epoch, "unfinished", CO_EXIT_UNFINISHED, -1, -1, &err);
+        failed = co_journal_end(session->journal, left.id, left.epoch, "left", CO_EXIT_UNFINISHED, -1, -1, &err);
     if (failed) {
         co_runner_note(&run, &err);
         ret->outcome = "refused";
@@ -298,14 +351,21 @@ static enum co_exit run_steps(struct co_session *session, const struct co_run_op
         run.phase = kind;
         int64_t row = -1;
         co_journal_phase_begin(run.journal, run.row.id, kind, &row, NULL);
-        failed = co_lanes_each(&run, lane_fn);
-        co_journal_phase_end(run.journal, row, failed ? "failed" : "done", NULL, NULL);
-        if (!failed && strcmp(kind, "detach") == 0) {
-            co_markers_remove(&run, CO_TARGET);
-            co_markers_remove(&run, CO_SOURCE);
-            ret->error_count = 0; /* a server that is gone keeps nothing of ours */
+        failed = co_watcher_start(&run, &err); /* a signal ends the call under way, however long it would take */
+        if (failed || (failed = fault_at(&run, "begin", &err)))
+            co_runner_note(&run, &err);
+        else
+            failed = co_lanes_each(&run, lane_fn);
+        if (!failed && (failed = fault_at(&run, "end", &err)))
+            co_runner_note(&run, &err);
+        co_watcher_stop(&run);
+        co_runner_interruptible(&run, true);
+        co_journal_phase_end(run.journal, row, failed ? "failed" : "done",
+                             failed && ret->error_count ? &ret->errors[ret->error_count - 1] : NULL, NULL);
+        if (failed != CO_E_INTERRUPTED || !anything_changed(&run)) /* else `resume` goes on, and nobody else comes in between */
+            remove_markers(&run);
+        if (!failed && strcmp(kind, "detach") == 0)
             forget_identities(&run);
-        }
         code = conclude(&run, failed);
     }
     co_runner_done(&run);

@@ -277,6 +277,7 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
     if (decide_undo(run, &err) || co_become_undoer(run, &err))
         return unfinished(run, &err);
     co_journal_phase_begin(run->journal, run->row.id, "undo", &row, NULL);
+    (void)CO_FAULT("undo:begin"); /* to be killed, stopped or delayed here; an undo has no other way to go */
     switch_back(run);
     int failed = run->source_lost ? 0 : co_lanes_each(run, undo_source);
     int64_t back_ns = co_now_ns();
@@ -304,6 +305,7 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
     co_audit_facts(run, "after");
     if (co_hooks_run(run, &config->cutover.after_undo, "after_undo", run->source, CO_FOREVER, &err))
         co_runner_note(run, &err);
+    (void)CO_FAULT("undo:end");
     co_journal_phase_end(run->journal, row, "done", NULL, NULL);
     co_runner_say(run, NULL, CO_WATCH_PHASE_END, "undo took %lld ms", (long long)((co_now_ns() - began) / CO_NS_PER_MS));
     run->result->outcome = refused ? "refused" : "undone";

@@ -69,7 +69,7 @@ struct co_run_row {
     enum co_decision decision;
     bool opening;                           /* an open may have been sent */
     bool opened;                            /* every pair was seen open */
-    char outcome[16];                       /* "", done, refused, undone, unfinished */
+    char outcome[16];                       /* "", done, refused, undone, unfinished; left: another run went on with it */
     int exit_code;                          /* -1 while it runs */
     int64_t write_pause_ms, unavailable_ms; /* -1 */
 };

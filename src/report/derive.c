@@ -143,6 +143,8 @@ static const char *next_of(const json_t *run)
         return next_unfinished(run);
     if (strcmp(outcome, "done") == 0)
         return next_done(run, co_report_string(run, "kind"));
+    if (strcmp(outcome, "left") == 0)
+        return "Nothing: a later run went on where this one was left.";
     if (strcmp(outcome, "undone") == 0)
         return "The old primary takes writes. Mend what stopped the run (see what was met below), look with `changeover "
                "status` "
