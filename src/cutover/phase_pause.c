@@ -272,14 +272,28 @@ static bool is_planned(struct co_lane *lane, size_t index)
     return lane->wanted ? lane->wanted[index] : co_ep_step_wanted(lane->second[step->role], lane->second[!step->role], step);
 }
 
+/* The target can't be seen. A step that can be asked without it may know from the source that it isn't promoted and can't be
+ * any more; the source's marker comes first, so that nothing that is still under way can bite. */
+static bool is_refused_by_source(struct co_lane *lane, const struct co_step *step, int64_t deadline_ns, struct co_error *err)
+{
+    enum co_presence there = CO_PARTIAL;
+    return (step->flags & CO_STEP_OFFLINE) && (step->flags & CO_STEP_BOTH) && !lane->run->source_lost &&
+           co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_CONFLICT, NULL, deadline_ns, err) == 0 &&
+           co_ep_step_probe(lane->second[step->role], co_lane_other(lane, step, NULL, true), step, deadline_ns, &there, err) ==
+               CO_DONE &&
+           there == CO_ABSENT;
+}
+
 /* One look at a step of the decider. The marker comes first: what was sent and is still under way is refused by the new
  * token, and its session is seen gone. "Not promoted" needs that on both servers, "promoted" does not. */
 static int ask_once(struct co_lane *lane, const struct co_step *step, int64_t deadline_ns, struct co_error *err)
 {
     struct co_endpoint *ep = lane->second[step->role], *other = co_lane_other(lane, step, NULL, true);
     enum co_presence there = CO_PARTIAL;
-    if (co_marker_take(lane, CO_TARGET, CO_ABSENT_IS_CONFLICT, NULL, deadline_ns, err) ||
-        co_ep_step_probe(ep, other, step, deadline_ns, &there, err) != CO_DONE)
+    int failed = co_marker_take(lane, CO_TARGET, CO_ABSENT_IS_CONFLICT, NULL, deadline_ns, err);
+    if (failed && failed != CO_E_CONFLICT && is_refused_by_source(lane, step, deadline_ns, err))
+        return CO_E_STATE;
+    if (failed || co_ep_step_probe(ep, other, step, deadline_ns, &there, err) != CO_DONE)
         return CO_E_UNREACHABLE;
     if (there == CO_ABSENT && !lane->run->source_lost) {
         if (co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_LEFT, NULL, deadline_ns, err) ||
