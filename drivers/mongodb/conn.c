@@ -220,6 +220,23 @@ static mongoc_uri_t *make_uri(struct co_call *call, const struct co_endpoint_con
     return uri;
 }
 
+/* Before 4.2 (wire version 8) a step-down closes the connections of clients, but of those that ask to be kept: ours have
+ * to look at what the step-down came to. */
+static void ask_to_be_kept(struct co_conn *conn)
+{
+    MG_REPLY(reply);
+    MG_DOC(hello);
+    mongoc_server_description_t *server = mongoc_client_get_server_description(conn->client, 1);
+    conn->old_wire = server && mg_int(mongoc_server_description_hello_response(server), "maxWireVersion", 8) < 8;
+    mongoc_server_description_destroy(server);
+    if (!conn->old_wire)
+        return;
+    BSON_APPEND_INT32(&hello, "isMaster", 1);
+    BSON_APPEND_BOOL(&hello, "hangUpOnStepDown", false);
+    bson_destroy(&reply);
+    (void)mongoc_client_command_simple(conn->client, "admin", &hello, NULL, &reply, NULL);
+}
+
 static enum co_result open_client(struct co_call *call, const char *user, const char *password, struct co_conn **ret,
                                   int *ret_code)
 {
@@ -247,6 +264,7 @@ static enum co_result open_client(struct co_call *call, const char *user, const 
     bool ok = mongoc_client_command_simple(conn->client, "admin", ping, NULL, &reply, &error);
     bson_destroy(ping);
     if (ok) {
+        ask_to_be_kept(conn);
         *ret = conn;
         return CO_DONE;
     }

@@ -27,9 +27,12 @@ enum mg_code {
     MG_WRITE_CONCERN_FAILED = 64,
     MG_NOT_YET_INITIALIZED = 94,
     MG_NEW_CONFIG_INCOMPATIBLE = 103,
+    MG_NOT_SECONDARY = 95,
     MG_CONFIG_IN_PROGRESS = 109,
+    MG_COMMAND_FAILED = 125,
     MG_PRIMARY_STEPPED_DOWN = 189,
     MG_EXCEEDED_TIME_LIMIT = 262,
+    MG_CONFIG_NOT_COMMITTED = 308,
     MG_NOT_PRIMARY = 10107,
     MG_DUPLICATE_KEY = 11000,
     MG_INTERRUPTED_STEP_DOWN = 11602,
@@ -46,6 +49,8 @@ struct co_conn {
     int64_t deadline_ns; /* of the call under way */
     const struct co_endpoint_config *endpoint;
     struct co_conn *probe; /* opened beforehand for probe_write */
+    bool old_wire;         /* before 4.2 */
+    int64_t stood_ns;      /* when the member was last asked to stand for election */
 };
 
 #define MG_DOC(name) __attribute__((cleanup(bson_destroy))) bson_t name = BSON_INITIALIZER
@@ -89,6 +94,7 @@ struct mg_state {
     bool member;  /* has a replica set config */
     bool sharded, standalone;
     char *set, *me, *set_id, *incarnation, *version;
+    const char *shard_role; /* "shardsvr", "configsvr"; "" */
     int major, minor;
     struct mg_optime applied;
     bool blocked;          /* setUserWriteBlockMode is in force, durable and replicated */
@@ -98,28 +104,73 @@ struct mg_state {
 void mg_state_done(struct mg_state *state);
 #define MG_STATE(name)                                                                                                         \
     __attribute__((cleanup(mg_state_done))) struct mg_state name = {                                                           \
-        .my_state = -1, .status = BSON_INITIALIZER, .config = BSON_INITIALIZER}
+        .my_state = -1, .shard_role = "", .status = BSON_INITIALIZER, .config = BSON_INITIALIZER}
 enum mg_depth { MG_LOOK_HELLO, MG_LOOK_ROLE, MG_LOOK_ALL };
 enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth depth, struct mg_state *ret);
 bool mg_can_vote(const struct mg_state *state);
+/* Bytes of the databases but the server's own; -1 unknown. */
+int64_t mg_data_bytes(struct co_call *call, struct co_conn *conn);
 enum co_result mg_blocked(struct co_call *call, struct co_conn *conn, bool *ret);
+
+/* ---------------------------------------------------------------- config.c */
+
+enum mg_member_state { MG_PRIMARY = 1, MG_SECONDARY = 2, MG_ARBITER = 7 }; /* manual: "Replica Set Member States" */
 
 struct mg_member {
     int index; /* -1: not in the config */
     int64_t id, votes;
     double priority;
 };
+struct mg_change {
+    const char *host;
+    int64_t votes; /* -1: remove the member; a member that isn't there is added */
+    double priority;
+};
 /* How the members' own config names a side: its `peer` address. `ret` [320] */
 void mg_member_name(struct co_call *call, enum co_side side, char *ret, size_t bytes);
+void mg_member_of(const bson_t *doc, int index, struct mg_member *ret);
 void mg_find_member(const bson_t *config, const char *name, struct mg_member *ret);
 int64_t mg_voters(const bson_t *config, const char *without);
-/* A copy of `config` with version + 1 and the member `name` changed (votes, priority), added, or removed
- * (votes -1). Everything else stays, also what this version of the driver doesn't know. */
-void mg_config_with(const bson_t *config, const char *name, int64_t votes, double priority, bson_t *ret);
+int64_t mg_healthy_voters(const struct mg_state *state, const char *without);
+bool mg_status_of(const struct mg_state *state, const char *name, bson_t *ret); /* its entry in replSetGetStatus.members */
+bool mg_config_settled(const struct mg_state *state);                           /* a majority has it, as this member hears */
+enum co_result mg_config(struct co_call *call, struct co_conn *conn, bson_t *ret);
+/* A copy of `config` with version + 1 and these members changed; everything else stays, also what this version of the
+ * driver doesn't know. */
+void mg_config_with(const bson_t *config, const struct mg_change *changes, size_t count, bson_t *ret);
 /* Reads the config again, changes it if needed and sends it, to a primary (force: to anybody). The version makes it a
- * compare-and-set: whoever changed the config in between makes this one fail. */
-enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const char *name, int64_t votes, double priority,
+ * compare-and-set. Not forced it is done when a majority has it; until then CO_AGAIN. */
+enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const struct mg_change *changes, size_t count,
                            bool force);
+enum co_result mg_reconfig_one(struct co_call *call, struct co_conn *conn, const char *host, int64_t votes, double priority,
+                               bool force);
+/* Over the documents of an array: begin, then each. */
+bool mg_each(const bson_t *doc, const char *array, bson_iter_t *ret);
+bool mg_next(bson_iter_t *array, bson_t *ret);
+double mg_double(const bson_t *doc, const char *path, double otherwise);
+
+/* ---------------------------------------------------------------- elect.c */
+
+#define MG_NOTE_OTHERS "others" /* run note of side a: "host votes priority" a line: who could be elected, too */
+
+bool mg_votes(struct co_call *call); /* can this pair be promoted closed? */
+void mg_name_of(struct co_call *call, bool mine, char ret[320]);
+void mg_original(struct co_call *call, enum co_side side, int64_t *ret_votes, double *ret_priority);
+bool mg_reachable(struct co_call *call, struct co_conn *conn, struct mg_state *ret);
+enum co_result mg_simple(struct co_call *call, struct co_conn *conn, bson_t *command, int *ret_code);
+enum co_result mg_block(struct co_call *call, struct co_conn *conn, bool on);
+/* Asks a member to stand, at most once in 100 ms: CO_AGAIN, also when it lost the election. */
+enum co_result mg_step_up(struct co_call *call, struct co_conn *conn);
+/* CO_DONE: the source is the primary. CO_AGAIN: on the way. */
+enum co_result mg_make_source_primary(struct co_call *call);
+/* After the commit only: the target is the primary (again), without the source's vote where that one is gone. */
+enum co_result mg_make_target_primary(struct co_call *call);
+enum co_result mg_elect_describe(struct co_call *call, struct co_text *ret);
+enum co_result mg_elect_probe(struct co_call *call, enum co_presence *ret);
+enum co_result mg_elect_apply(struct co_call *call);
+enum co_result mg_elect_revert(struct co_call *call);
+
+/* ---------------------------------------------------------------- state.c */
 
 enum co_side mg_other_side(enum co_side side);
 enum co_result mg_identify(struct co_call *call, struct co_identity *ret);
@@ -151,6 +202,7 @@ enum co_result mg_probe_write(struct co_call *call);
 enum co_result mg_grants(struct co_call *call, struct co_text *ret);
 enum co_result mg_check(struct co_call *call, enum co_check_stage stage);
 
+enum co_result mg_note_others(struct co_call *call, const bson_t *config);
 extern const struct co_step mg_steps[];
 extern const size_t mg_step_count;
 

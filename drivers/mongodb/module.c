@@ -7,6 +7,13 @@ static const struct co_engine engines[] = {
     {.name = "mongodb", .schemes = "mongodb", .default_port = 27017},
 };
 
+static const struct co_option options[] = {
+    {.name = "host.data_directory",
+     .scope = CO_OPT_SIDE,
+     .type = CO_OPT_STRING,
+     .help = "The server's dbPath on its machine; `check` looks there for room."},
+};
+
 static const char *const fault_points[] = {"mongodb.send", "mongodb.reply", NULL};
 
 static char library[64];
@@ -19,6 +26,8 @@ static struct co_driver driver = {
     .library = library,
     .engines = engines,
     .engine_count = sizeof engines / sizeof engines[0],
+    .options = options,
+    .option_count = sizeof options / sizeof options[0],
     .steps = mg_steps,
     .fault_points = fault_points,
     .connect = mg_connect,

@@ -31,7 +31,9 @@ enum co_result mg_prepare(struct co_call *call)
     enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
     if (result == CO_DONE)
         result = note_member(call, &state.config, CO_SIDE_A);
-    return result == CO_DONE ? note_member(call, &state.config, CO_SIDE_B) : result;
+    if (result == CO_DONE)
+        result = note_member(call, &state.config, CO_SIDE_B);
+    return result == CO_DONE ? mg_note_others(call, &state.config) : result;
 }
 
 /* ---------------------------------------------------------------- drain and capture */
@@ -167,30 +169,34 @@ enum co_result mg_probe_write(struct co_call *call)
     return result;
 }
 
+/* Servers refuse roles with actions that they don't know: setUserWriteBlockMode came with 6.0. */
 enum co_result mg_grants(struct co_call *call, struct co_text *ret)
 {
+    MG_STATE(state);
     const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, call->side);
     const char *user = endpoint->user ? endpoint->user : "changeover";
     const char *probe = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
+    bool old = call->conn && mg_look(call, call->conn, MG_LOOK_ALL, &state) == CO_DONE && state.major > 0 && state.major < 6;
     call->host->text_add(
         call->ctx, ret,
-        "// on the primary, in mongosh; users are replicated\n"
+        "// on the primary, in %s; users are replicated\n"
         "db.getSiblingDB('admin').createRole({role: 'changeover', privileges: [\n"
         "  {resource: {cluster: true}, actions: ['replSetGetStatus', 'replSetGetConfig', 'replSetConfigure', "
         "'replSetStateChange',\n"
-        "    'setUserWriteBlockMode', 'inprog', 'killop', 'serverStatus', 'listDatabases', 'getCmdLineOpts', "
-        "'getDefaultRWConcern']},\n"
+        "    %s'inprog', 'killop', 'serverStatus', 'listDatabases', 'getCmdLineOpts', 'getParameter']},\n"
+        "  {resource: {db: '', collection: ''}, actions: ['viewUser', 'viewRole']},\n"
+        "  {resource: {db: 'local', collection: ''}, actions: ['dbStats']},\n"
         "  {resource: {db: 'local', collection: 'changeover'}, actions: ['find', 'insert', 'update', 'remove']},\n"
         "  {resource: {db: 'local', collection: 'oplog.rs'}, actions: ['find', 'collStats']},\n"
         "  {resource: {db: 'local', collection: 'startup_log'}, actions: ['find']},\n"
         "  {resource: {db: 'config', collection: 'user_writes_critical_sections'}, actions: ['find']}], roles: []})\n"
-        "db.getSiblingDB('admin').createUser({user: '%s', pwd: passwordPrompt(), roles: ['changeover']})\n",
-        user);
+        "db.getSiblingDB('admin').createUser({user: '%s', pwd: %s, roles: ['changeover']})\n",
+        old ? "the mongo shell" : "mongosh", old ? "" : "'setUserWriteBlockMode', ", user,
+        old ? "'<password>'" : "passwordPrompt()");
     if (probe)
-        call->host->text_add(
-            call->ctx, ret,
-            "db.getSiblingDB('admin').createUser({user: '%s', pwd: passwordPrompt(), roles: [{role: 'readWrite', db: "
-            "'" MG_PROBE_DB "'}]})\n",
-            probe);
+        call->host->text_add(call->ctx, ret,
+                             "db.getSiblingDB('admin').createUser({user: '%s', pwd: %s, roles: [{role: 'readWrite', db: "
+                             "'" MG_PROBE_DB "'}]})\n",
+                             probe, old ? "'<password>'" : "passwordPrompt()");
     return CO_DONE;
 }

@@ -65,6 +65,7 @@ static enum co_result status(struct co_call *call, struct co_conn *conn, struct 
     MG_DOC(command);
     int code = 0;
     BSON_APPEND_INT32(&command, "replSetGetStatus", 1);
+    BSON_APPEND_INT32(&command, "initialSync", 1); /* before 4.2.1 its progress is told only when asked for */
     enum co_result result = mg_command(call, conn, "admin", &command, false, &ret->status, &code);
     if (code == MG_NOT_YET_INITIALIZED || code == 76 /* NoReplicationEnabled */) {
         ret->my_state = 0;
@@ -77,7 +78,7 @@ static enum co_result status(struct co_call *call, struct co_conn *conn, struct 
     return CO_DONE;
 }
 
-static enum co_result config(struct co_call *call, struct co_conn *conn, bson_t *ret)
+enum co_result mg_config(struct co_call *call, struct co_conn *conn, bson_t *ret)
 {
     MG_REPLY(reply);
     MG_DOC(command);
@@ -108,7 +109,7 @@ enum co_result mg_blocked(struct co_call *call, struct co_conn *conn, bool *ret)
     return result;
 }
 
-static enum co_result access_control(struct co_call *call, struct co_conn *conn, bool *ret)
+static enum co_result access_control(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
 {
     MG_REPLY(reply);
     MG_DOC(command);
@@ -118,8 +119,10 @@ static enum co_result access_control(struct co_call *call, struct co_conn *conn,
     if (result != CO_DONE && code != MG_UNAUTHORIZED)
         return result;
     /* Being refused is an answer, too. */
-    *ret = code == MG_UNAUTHORIZED || strcmp(mg_str(&reply, "parsed.security.authorization"), "enabled") == 0 ||
-           *mg_str(&reply, "parsed.security.keyFile") || *mg_str(&reply, "parsed.security.clusterAuthMode");
+    ret->auth = code == MG_UNAUTHORIZED || strcmp(mg_str(&reply, "parsed.security.authorization"), "enabled") == 0 ||
+                *mg_str(&reply, "parsed.security.keyFile") || *mg_str(&reply, "parsed.security.clusterAuthMode");
+    const char *role = mg_str(&reply, "parsed.sharding.clusterRole");
+    ret->shard_role = strcmp(role, "shardsvr") == 0 ? "shardsvr" : strcmp(role, "configsvr") == 0 ? "configsvr" : "";
     return CO_DONE;
 }
 
@@ -164,7 +167,7 @@ enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth
         return depth == MG_LOOK_ALL && build_info(call, conn, ret) != CO_DONE && conn->broken ? CO_NO_EFFECT : CO_DONE;
     result = status(call, conn, ret);
     if (result == CO_DONE && ret->member && ret->my_state > 0)
-        result = config(call, conn, &ret->config);
+        result = mg_config(call, conn, &ret->config);
     if (result == CO_DONE && !*ret->incarnation)
         result = startup(call, conn, ret);
     if (result != CO_DONE)
@@ -178,7 +181,7 @@ enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth
     if (result == CO_DONE && depth == MG_LOOK_ALL)
         result = build_info(call, conn, ret);
     if (result == CO_DONE && depth == MG_LOOK_ALL)
-        result = access_control(call, conn, &ret->auth);
+        result = access_control(call, conn, ret);
     return result;
 }
 
@@ -189,165 +192,6 @@ bool mg_can_vote(const struct mg_state *state)
     return state->major >= 6 && state->auth;
 }
 
-/* ---------------------------------------------------------------- config */
-
-void mg_member_name(struct co_call *call, enum co_side side, char *ret, size_t bytes)
-{
-    const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, side);
-    const char *address = endpoint->peer_address ? endpoint->peer_address : endpoint->address ? endpoint->address : "127.0.0.1";
-    int port = endpoint->peer_port ? endpoint->peer_port : endpoint->port ? endpoint->port : 27017;
-    bool ip6 = strchr(address, ':') != NULL;
-    snprintf(ret, bytes, "%s%s%s:%d", ip6 ? "[" : "", address, ip6 ? "]" : "", port);
-}
-
-void mg_find_member(const bson_t *config_doc, const char *name, struct mg_member *ret)
-{
-    bson_iter_t at, members, field;
-    *ret = (struct mg_member){.index = -1, .votes = 1, .priority = 1};
-    if (!bson_iter_init_find(&at, config_doc, "members") || !bson_iter_recurse(&at, &members))
-        return;
-    for (int i = 0; bson_iter_next(&members); i++) {
-        const char *host = "";
-        struct mg_member one = {.index = i, .votes = 1, .priority = 1};
-        if (!bson_iter_recurse(&members, &field))
-            continue;
-        while (bson_iter_next(&field)) {
-            const char *key = bson_iter_key(&field);
-            if (strcmp(key, "host") == 0 && BSON_ITER_HOLDS_UTF8(&field))
-                host = bson_iter_utf8(&field, NULL);
-            else if (strcmp(key, "_id") == 0)
-                one.id = bson_iter_as_int64(&field);
-            else if (strcmp(key, "votes") == 0)
-                one.votes = bson_iter_as_int64(&field);
-            else if (strcmp(key, "priority") == 0)
-                one.priority = bson_iter_as_double(&field);
-        }
-        if (strcmp(host, name) == 0) {
-            *ret = one;
-            return;
-        }
-    }
-}
-
-int64_t mg_voters(const bson_t *config_doc, const char *without)
-{
-    bson_iter_t at, members;
-    int64_t voters = 0;
-    if (!bson_iter_init_find(&at, config_doc, "members") || !bson_iter_recurse(&at, &members))
-        return 0;
-    while (bson_iter_next(&members)) {
-        bson_t member;
-        const uint8_t *data;
-        uint32_t bytes;
-        if (!BSON_ITER_HOLDS_DOCUMENT(&members))
-            continue;
-        bson_iter_document(&members, &bytes, &data);
-        if (bson_init_static(&member, data, bytes) && mg_int(&member, "votes", 1) > 0 &&
-            (!without || strcmp(mg_str(&member, "host"), without) != 0))
-            voters++;
-    }
-    return voters;
-}
-
-static void append_priority(bson_t *member, double priority)
-{
-    BSON_APPEND_DOUBLE(member, "priority", priority);
-}
-
-/* One member, changed where it is the named one. False: it is to be left out. */
-static bool copy_member(bson_iter_t *from, const char *name, int64_t votes, double priority, bson_t *ret, int64_t *max_id,
-                        bool *seen)
-{
-    bson_t member;
-    const uint8_t *data;
-    uint32_t bytes;
-    bson_iter_document(from, &bytes, &data);
-    if (!bson_init_static(&member, data, bytes))
-        return false;
-    int64_t id = mg_int(&member, "_id", 0);
-    if (id > *max_id)
-        *max_id = id;
-    if (strcmp(mg_str(&member, "host"), name) != 0) {
-        bson_concat(ret, &member);
-        return true;
-    }
-    *seen = true;
-    if (votes < 0)
-        return false;
-    bson_copy_to_excluding_noinit(&member, ret, "votes", "priority", "newlyAdded", NULL);
-    BSON_APPEND_INT32(ret, "votes", (int32_t)votes);
-    append_priority(ret, priority);
-    return true;
-}
-
-void mg_config_with(const bson_t *config_doc, const char *name, int64_t votes, double priority, bson_t *ret)
-{
-    bson_iter_t at, members;
-    bson_t array;
-    char key[16];
-    const char *index;
-    uint32_t count = 0;
-    int64_t max_id = -1;
-    bool seen = false;
-    bson_copy_to_excluding_noinit(config_doc, ret, "members", "version", "term", NULL);
-    BSON_APPEND_INT64(ret, "version", mg_int(config_doc, "version", 0) + 1);
-    BSON_APPEND_ARRAY_BEGIN(ret, "members", &array);
-    if (bson_iter_init_find(&at, config_doc, "members") && bson_iter_recurse(&at, &members)) {
-        while (bson_iter_next(&members)) {
-            MG_DOC(member);
-            if (!BSON_ITER_HOLDS_DOCUMENT(&members) || !copy_member(&members, name, votes, priority, &member, &max_id, &seen))
-                continue;
-            bson_uint32_to_string(count++, &index, key, sizeof key);
-            bson_append_document(&array, index, -1, &member);
-        }
-    }
-    if (!seen && votes >= 0) {
-        MG_DOC(member);
-        BSON_APPEND_INT64(&member, "_id", max_id + 1);
-        BSON_APPEND_UTF8(&member, "host", name);
-        BSON_APPEND_INT32(&member, "votes", (int32_t)votes);
-        append_priority(&member, priority);
-        bson_uint32_to_string(count++, &index, key, sizeof key);
-        bson_append_document(&array, index, -1, &member);
-    }
-    bson_append_array_end(ret, &array);
-}
-
-static bool as_wanted(const bson_t *config_doc, const char *name, int64_t votes, double priority)
-{
-    struct mg_member member;
-    mg_find_member(config_doc, name, &member);
-    if (votes < 0)
-        return member.index < 0;
-    double difference = member.priority - priority;
-    return member.index >= 0 && member.votes == votes && difference < 0.0005 && difference > -0.0005;
-}
-
-enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const char *name, int64_t votes, double priority,
-                           bool force)
-{
-    MG_DOC(now);
-    MG_DOC(wanted);
-    MG_DOC(command);
-    MG_REPLY(reply);
-    int code = 0;
-    enum co_result result = config(call, conn, &now);
-    if (result != CO_DONE || as_wanted(&now, name, votes, priority))
-        return result;
-    mg_config_with(&now, name, votes, priority, &wanted);
-    BSON_APPEND_DOCUMENT(&command, "replSetReconfig", &wanted);
-    if (force)
-        BSON_APPEND_BOOL(&command, "force", true);
-    mg_add_max_time(call, &command);
-    result = mg_command(call, conn, "admin", &command, true, &reply, &code);
-    /* It may be installed although waiting for its majority failed; and another reconfig may be under way. */
-    if (result == CO_NO_EFFECT && code == MG_CONFIG_IN_PROGRESS)
-        return CO_AGAIN;
-    if (result == CO_NO_EFFECT && (code == MG_MAX_TIME_EXPIRED || code == MG_WRITE_CONCERN_FAILED))
-        return CO_EFFECT_UNKNOWN;
-    return result;
-}
-
 /* ---------------------------------------------------------------- primitives */
 
 static void put(struct co_call *call, struct co_text *text, const char *value)
@@ -356,7 +200,7 @@ static void put(struct co_call *call, struct co_text *text, const char *value)
 }
 
 /* Databases but the server's own; -1 bytes: not known. */
-static enum co_result sizes(struct co_call *call, int64_t *ret_bytes, bool *ret_empty)
+static enum co_result sizes(struct co_call *call, struct co_conn *conn, int64_t *ret_bytes, bool *ret_empty)
 {
     MG_REPLY(reply);
     MG_DOC(command);
@@ -364,7 +208,7 @@ static enum co_result sizes(struct co_call *call, int64_t *ret_bytes, bool *ret_
     *ret_bytes = -1;
     *ret_empty = false;
     BSON_APPEND_INT32(&command, "listDatabases", 1);
-    enum co_result result = mg_command(call, call->conn, "admin", &command, false, &reply, NULL);
+    enum co_result result = mg_command(call, conn, "admin", &command, false, &reply, NULL);
     if (result != CO_DONE)
         return result;
     *ret_empty = true;
@@ -384,6 +228,13 @@ static enum co_result sizes(struct co_call *call, int64_t *ret_bytes, bool *ret_
             *ret_empty = false;
     }
     return CO_DONE;
+}
+
+int64_t mg_data_bytes(struct co_call *call, struct co_conn *conn)
+{
+    int64_t bytes = -1;
+    bool empty;
+    return sizes(call, conn, &bytes, &empty) == CO_DONE ? bytes : -1;
 }
 
 enum co_result mg_identify(struct co_call *call, struct co_identity *ret)
@@ -406,7 +257,7 @@ enum co_result mg_identify(struct co_call *call, struct co_identity *ret)
     ret->fenced = state.blocked || !state.primary ? CO_YES : CO_NO;
     ret->empty = CO_UNKNOWN;
     ret->data_bytes = -1;
-    if ((state.primary || state.secondary) && sizes(call, &bytes, &empty) == CO_DONE) {
+    if ((state.primary || state.secondary) && sizes(call, call->conn, &bytes, &empty) == CO_DONE) {
         ret->empty = empty ? CO_YES : CO_NO;
         ret->data_bytes = bytes;
     } else if (!state.member) {

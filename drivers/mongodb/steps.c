@@ -1,11 +1,10 @@
-/* steps.c - whatever changes the replica set, each as probe, apply and revert.
+/* steps.c - whatever changes the replica set, each as probe, apply and revert. Who becomes primary is in elect.c.
  *
  * Why never two writers: the two sides are members of one replica set, in which a majority elects one primary a term, and
  * the write block is replicated data. What the steps add is that the elected primary is the intended one and that the block
  * is lifted only where the decision says so.
  *
- * Invariant: a forced reconfig is sent only by an undo (the target was never opened then), and only when the target
- * can't be reached.
+ * Invariant: originals are noted in prepare (run.c), never here.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,9 +12,7 @@
 
 #include "mg.h"
 
-#define PRIMARY 1
-#define SECONDARY 2
-#define STEP_DOWN_S 60
+#define MAX_MEMBERS 50 /* manual: "Replica Set Limits" */
 
 /* ---------------------------------------------------------------- helpers */
 
@@ -25,127 +22,9 @@ static enum co_result say(struct co_call *call, struct co_text *ret, const char 
     return CO_DONE;
 }
 
-static bool votes(struct co_call *call)
-{
-    MG_STATE(state);
-    MG_STATE(other);
-    if (call->conn && !call->conn->anonymous && mg_look(call, call->conn, MG_LOOK_ALL, &state) == CO_DONE)
-        return mg_can_vote(&state);
-    if (call->other && mg_look(call, call->other, MG_LOOK_ALL, &other) == CO_DONE)
-        return mg_can_vote(&other);
-    return true;
-}
-
 static bool cant_vote(struct co_call *call)
 {
-    return !votes(call);
-}
-
-static void name_of(struct co_call *call, bool mine, char ret[320])
-{
-    mg_member_name(call, mine ? call->side : mg_other_side(call->side), ret, 320);
-}
-
-/* Votes and priority as they were before the run. */
-static void original(struct co_call *call, enum co_side side, int64_t *ret_votes, double *ret_priority)
-{
-    const char *note = call->host->note_get(call->ctx, CO_NOTE_RUN, side, "member");
-    char *end = NULL;
-    *ret_votes = note ? strtoll(note, &end, 10) : 1;
-    *ret_priority = note && end ? strtod(end, NULL) : 1;
-}
-
-static enum co_result simple(struct co_call *call, struct co_conn *conn, bson_t *command, int *ret_code)
-{
-    MG_REPLY(reply);
-    enum co_result result = mg_command(call, conn, "admin", command, true, &reply, ret_code);
-    bson_destroy(command);
-    return result;
-}
-
-static enum co_result step_up(struct co_call *call, struct co_conn *conn, int *ret_code)
-{
-    return simple(call, conn, BCON_NEW("replSetStepUp", BCON_INT32(1)), ret_code);
-}
-
-/* Not forced: refused unless a secondary that can be elected has everything. */
-static enum co_result step_down(struct co_call *call, struct co_conn *conn, int *ret_code)
-{
-    int64_t left_s = (call->deadline_ns - mg_now_ns()) / 1000000000 - 1;
-    int32_t catch_up_s = left_s < 1 ? 1 : left_s > 10 ? 10 : (int32_t)left_s;
-    return simple(call, conn,
-                  BCON_NEW("replSetStepDown", BCON_INT32(STEP_DOWN_S), "secondaryCatchUpPeriodSecs", BCON_INT32(catch_up_s),
-                           "force", BCON_BOOL(false)),
-                  ret_code);
-}
-
-static enum co_result block(struct co_call *call, struct co_conn *conn, bool on)
-{
-    int code = 0;
-    bson_t *command = BCON_NEW("setUserWriteBlockMode", BCON_INT32(1), "global", BCON_BOOL(on));
-    mg_add_max_time(call, command);
-    enum co_result result = simple(call, conn, command, &code);
-    /* Out of time while it waited for the majority: the document may be there. */
-    return result == CO_NO_EFFECT && (code == MG_MAX_TIME_EXPIRED || code == MG_WRITE_CONCERN_FAILED) ? CO_EFFECT_UNKNOWN
-                                                                                                      : result;
-}
-
-static bool reachable(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
-{
-    return conn && !conn->broken && mg_look(call, conn, MG_LOOK_ROLE, ret) == CO_DONE;
-}
-
-/* ---------------------------------------------------------------- undo: the source is the primary again */
-
-/* The target is dead or cut off and its vote keeps the source from a majority: the vote is taken back by force. The
- * target was never opened; what it may still believe, it believes with user writes blocked. */
-static enum co_result take_vote_back(struct co_call *call, const struct mg_state *state)
-{
-    char target[320], source[320];
-    struct mg_member member, mine;
-    int64_t v;
-    double p;
-    name_of(call, false, target);
-    name_of(call, true, source);
-    mg_find_member(&state->config, target, &member);
-    mg_find_member(&state->config, source, &mine);
-    original(call, call->side, &v, &p);
-    if (mine.priority <= 0) {
-        enum co_result result = mg_reconfig(call, call->conn, source, v > 0 ? v : 1, p > 0 ? p : 1, true);
-        if (result != CO_DONE)
-            return result;
-    }
-    return member.index >= 0 && member.votes > 0 ? mg_reconfig(call, call->conn, target, 0, 0, true) : CO_DONE;
-}
-
-/* CO_DONE: the source is the primary. CO_AGAIN: on the way. */
-static enum co_result make_source_primary(struct co_call *call)
-{
-    MG_STATE(state);
-    MG_STATE(other);
-    char source[320];
-    struct mg_member mine;
-    int64_t v;
-    double p;
-    int code = 0;
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
-    if (result != CO_DONE || state.primary)
-        return result;
-    if (state.my_state == PRIMARY)
-        return CO_AGAIN; /* elected, still draining */
-    name_of(call, true, source);
-    mg_find_member(&state.config, source, &mine);
-    if (!reachable(call, call->other, &other)) {
-        result = take_vote_back(call, &state);
-    } else if (mine.priority <= 0 && other.primary) {
-        original(call, call->side, &v, &p);
-        result = mg_reconfig(call, call->other, source, v > 0 ? v : 1, p > 0 ? p : 1, false);
-    }
-    if (result != CO_DONE)
-        return result;
-    result = step_up(call, call->conn, &code);
-    /* Refused: it hasn't replicated the other's last entry yet, or a vote was lost; asked again. */
-    return result == CO_DONE || code ? CO_AGAIN : result;
+    return !mg_votes(call);
 }
 
 /* ---------------------------------------------------------------- setup */
@@ -163,7 +42,7 @@ static enum co_result guard_unless_setup(struct co_call *call)
 static enum co_result member_describe(struct co_call *call, struct co_text *ret)
 {
     char name[320];
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     call->host->text_add(call->ctx, ret, "replSetReconfig: add {host: \"%s\", votes: 0, priority: 0}", name);
     return CO_DONE;
 }
@@ -175,7 +54,7 @@ static enum co_result member_probe(struct co_call *call, enum co_presence *ret)
     struct mg_member member;
     enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result == CO_DONE) {
-        name_of(call, false, name);
+        mg_name_of(call, false, name);
         mg_find_member(&state.config, name, &member);
         *ret = member.index >= 0 ? CO_PRESENT : CO_ABSENT;
     }
@@ -189,25 +68,30 @@ static enum co_result member_apply(struct co_call *call)
     enum co_result result = member_probe(call, &there);
     if (result != CO_DONE || there == CO_PRESENT)
         return result;
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     result = guard_unless_setup(call);
-    return result == CO_DONE ? mg_reconfig(call, call->conn, name, 0, 0, false) : result;
+    return result == CO_DONE ? mg_reconfig_one(call, call->conn, name, 0, 0, false) : result;
 }
 
 static enum co_result member_remove(struct co_call *call)
 {
     MG_STATE(state);
     char name[320];
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     enum co_result result = guard_unless_setup(call);
     if (result == CO_DONE)
         result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
-    if (mg_voters(&state.config, name) < 1)
+    int64_t voters = mg_voters(&state.config, name), up = mg_healthy_voters(&state, name);
+    if (voters < 1)
         return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "Give another member a vote first.",
                        "without %s the replica set has no voting member", name);
-    return mg_reconfig(call, call->conn, name, -1, 0, false);
+    if (up <= voters / 2)
+        return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "Start the members that are down, or take their votes, first.",
+                       "without %s only %lld of %lld voting members are up: the primary would lose its majority", name,
+                       (long long)up, (long long)voters);
+    return mg_reconfig_one(call, call->conn, name, -1, 0, false);
 }
 
 static enum co_result sync_describe(struct co_call *call, struct co_text *ret)
@@ -224,6 +108,31 @@ static enum co_result sync_probe(struct co_call *call, enum co_presence *ret)
     return result;
 }
 
+/* How the target's initial sync stands: as it says itself (4.2.1 on, or asked for before), else, while it has no accounts
+ * yet, as its primary hears it. */
+static void sync_progress(struct co_call *call, const struct mg_state *state)
+{
+    MG_STATE(primary);
+    bson_t heard;
+    char name[320], what[200] = "initial sync";
+    int64_t failed = mg_int(&state->status, "initialSyncStatus.failedInitialSyncAttempts", 0);
+    mg_name_of(call, true, name);
+    if (failed > 0)
+        snprintf(what, sizeof what, "initial sync, after %lld failed attempts of %lld", (long long)failed,
+                 (long long)mg_int(&state->status, "initialSyncStatus.maxFailedInitialSyncAttempts", 10));
+    else if (call->conn->anonymous && mg_reachable(call, call->other, &primary) && mg_status_of(&primary, name, &heard))
+        snprintf(what, sizeof what, "initial sync: the primary hears the target as %.60s", mg_str(&heard, "stateStr"));
+    struct co_progress progress = {.what = what,
+                                   .done = mg_int(&state->status, "initialSyncStatus.approxTotalBytesCopied", -1),
+                                   .total = mg_int(&state->status, "initialSyncStatus.approxTotalDataSize", -1),
+                                   .unit = "bytes"};
+    if (progress.total < 0 && mg_int(&state->status, "initialSyncStatus.databases.databasesCloned", -1) >= 0) { /* before 4.4 */
+        progress.done = mg_int(&state->status, "initialSyncStatus.databases.databasesCloned", -1);
+        progress.unit = "databases";
+    }
+    call->host->progress(call->ctx, &progress);
+}
+
 static enum co_result sync_apply(struct co_call *call)
 {
     MG_STATE(state);
@@ -235,11 +144,7 @@ static enum co_result sync_apply(struct co_call *call)
         return CO_DONE;
     if (synced)
         call->conn->broken = true; /* the accounts are here now: connect again, logged in */
-    struct co_progress progress = {.what = "initial sync",
-                                   .done = mg_int(&state.status, "initialSyncStatus.approxTotalBytesCopied", -1),
-                                   .total = mg_int(&state.status, "initialSyncStatus.approxTotalDataSize", -1),
-                                   .unit = "bytes"};
-    call->host->progress(call->ctx, &progress);
+    sync_progress(call, &state);
     return CO_AGAIN;
 }
 
@@ -254,7 +159,7 @@ static enum co_result nothing(struct co_call *call)
 static enum co_result vote_describe(struct co_call *call, struct co_text *ret)
 {
     char name[320];
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     call->host->text_add(call->ctx, ret, "replSetReconfig: {host: \"%s\", votes: 1, priority: <as the primary's>}", name);
     return CO_DONE;
 }
@@ -267,7 +172,7 @@ static enum co_result vote_probe(struct co_call *call, enum co_presence *ret)
     enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     mg_find_member(&state.config, name, &member);
     *ret = member.index >= 0 && member.votes > 0 && member.priority > 0 ? CO_PRESENT : CO_ABSENT;
     return CO_DONE;
@@ -279,31 +184,198 @@ static enum co_result vote_apply(struct co_call *call)
     MG_STATE(state);
     char target[320], source[320];
     struct mg_member mine;
+    int code = 0;
     enum co_result result = mg_guard(call, call->conn);
     if (result == CO_DONE)
         result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
-    name_of(call, false, target);
-    name_of(call, true, source);
+    mg_name_of(call, false, target);
+    mg_name_of(call, true, source);
     mg_find_member(&state.config, source, &mine);
-    return mg_reconfig(call, call->conn, target, 1, mine.priority > 0 ? mine.priority : 1, false);
+    /* A step-down of an earlier run may still keep it from standing. */
+    if (call->other)
+        result = mg_simple(call, call->other, BCON_NEW("replSetFreeze", BCON_INT32(0)), &code);
+    if (result != CO_DONE && code != MG_NOT_SECONDARY)
+        return result;
+    return mg_reconfig_one(call, call->conn, target, 1, mine.priority > 0 ? mine.priority : 1, false);
 }
 
 static enum co_result vote_revert(struct co_call *call)
 {
     MG_STATE(other);
+    struct co_error refused;
     char target[320];
     int64_t v;
     double p;
     enum co_result result = mg_guard(call, call->conn);
     if (result == CO_DONE)
-        result = make_source_primary(call);
+        result = mg_make_source_primary(call);
     if (result != CO_DONE)
         return result;
-    name_of(call, false, target);
-    original(call, mg_other_side(call->side), &v, &p);
-    return mg_reconfig(call, call->conn, target, v, p, !reachable(call, call->other, &other));
+    mg_name_of(call, false, target);
+    mg_original(call, mg_other_side(call->side), &v, &p);
+    result = mg_reconfig_one(call, call->conn, target, v, p, false);
+    if (result == CO_DONE || result == CO_AGAIN || mg_reachable(call, call->other, &other))
+        return result;
+    refused = call->err ? *call->err : (struct co_error){0}; /* from 4.4 on it may wait for the vote that it takes */
+    result = mg_reconfig_one(call, call->conn, target, v, p, true);
+    if (result != CO_DONE && call->err && !call->err->code)
+        *call->err = refused;
+    return result;
+}
+
+/* ---------------------------------------------------------------- warm_up: nobody else can be elected */
+
+/* Members besides the two sides that could be elected, in the form of the note. */
+static void list_others(struct co_call *call, const bson_t *config, struct co_text *ret)
+{
+    char a[320], b[320];
+    bson_iter_t members;
+    bson_t one;
+    mg_member_name(call, CO_SIDE_A, a, sizeof a);
+    mg_member_name(call, CO_SIDE_B, b, sizeof b);
+    for (bool more = mg_each(config, "members", &members); more && mg_next(&members, &one);) {
+        struct mg_member member;
+        const char *host = mg_str(&one, "host");
+        mg_member_of(&one, 0, &member);
+        if (strcmp(host, a) != 0 && strcmp(host, b) != 0 && member.votes > 0 && member.priority > 0)
+            call->host->text_add(call->ctx, ret, "%s %lld %.17g\n", host, (long long)member.votes, member.priority);
+    }
+}
+
+/* As noted before anything was changed, else as it is now. NULL: nobody. */
+static const char *others(struct co_call *call)
+{
+    MG_STATE(state);
+    const char *note = call->host->note_get(call->ctx, CO_NOTE_RUN, CO_SIDE_A, MG_NOTE_OTHERS);
+    struct co_text *text = note ? NULL : call->host->text_new(call->ctx);
+    if (text && mg_reachable(call, call->conn, &state)) {
+        list_others(call, &state.config, text);
+        note = call->host->text_get(call->ctx, text, NULL);
+    }
+    return note && *note ? note : NULL;
+}
+
+enum co_result mg_note_others(struct co_call *call, const bson_t *config)
+{
+    struct co_text *text = call->host->text_new(call->ctx);
+    if (!text)
+        return mg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "no memory");
+    if (call->host->note_get(call->ctx, CO_NOTE_RUN, CO_SIDE_A, MG_NOTE_OTHERS))
+        return CO_DONE;
+    list_others(call, config, text);
+    const char *list = call->host->text_get(call->ctx, text, NULL);
+    if (call->host->note_put(call->ctx, CO_NOTE_RUN, CO_SIDE_A, MG_NOTE_OTHERS, list ? list : "") != 0)
+        return mg_fail(call, CO_NO_EFFECT, CO_E_IO, "", "the other members' priorities can't be noted");
+    return CO_DONE;
+}
+
+static bool has_others(struct co_call *call)
+{
+    return others(call) != NULL;
+}
+
+/* The noted members that are still in the config, with `held` or their own priority. The hosts point into `list`. */
+static size_t other_changes(const bson_t *config, char *list, bool held, struct mg_change ret[MAX_MEMBERS])
+{
+    size_t count = 0;
+    for (char *save = NULL, *line = strtok_r(list, "\n", &save); line && count < MAX_MEMBERS;
+         line = strtok_r(NULL, "\n", &save)) {
+        char *at = strchr(line, ' '), *end = NULL;
+        struct mg_member there;
+        if (!at)
+            continue;
+        *at = '\0';
+        mg_find_member(config, line, &there);
+        if (there.index < 0)
+            continue;
+        int64_t v = strtoll(at + 1, &end, 10);
+        double p = strtod(end, NULL);
+        ret[count++] = (struct mg_change){.host = line, .votes = v, .priority = held ? 0 : p};
+    }
+    return count;
+}
+
+static enum co_result change_others(struct co_call *call, bool held)
+{
+    MG_STATE(state);
+    struct mg_change changes[MAX_MEMBERS];
+    const char *note = others(call);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
+    if (result != CO_DONE || !note)
+        return result;
+    MG_TEXT list = mg_dup(note);
+    if (!list)
+        return mg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "no memory");
+    size_t count = other_changes(&state.config, list, held, changes);
+    return count ? mg_reconfig(call, call->conn, changes, count, false) : CO_DONE;
+}
+
+static enum co_result others_describe(struct co_call *call, struct co_text *ret)
+{
+    const char *note = others(call);
+    MG_TEXT list = mg_dup(note ? note : "");
+    call->host->text_add(call->ctx, ret, "replSetReconfig: priority 0 for");
+    for (char *save = NULL, *line = list ? strtok_r(list, "\n", &save) : NULL; line; line = strtok_r(NULL, "\n", &save))
+        call->host->text_add(call->ctx, ret, " \"%.*s\"", (int)strcspn(line, " "), line);
+    return CO_DONE;
+}
+
+static enum co_result others_probe(struct co_call *call, enum co_presence *ret)
+{
+    MG_STATE(state);
+    struct mg_change changes[MAX_MEMBERS];
+    size_t held = 0;
+    const char *note = others(call);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
+    if (result != CO_DONE)
+        return result;
+    MG_TEXT list = mg_dup(note ? note : "");
+    size_t count = list ? other_changes(&state.config, list, true, changes) : 0;
+    for (size_t i = 0; i < count; i++) {
+        struct mg_member member;
+        mg_find_member(&state.config, changes[i].host, &member);
+        held += member.priority <= 0;
+    }
+    *ret = held == 0 ? CO_ABSENT : held == count ? CO_PRESENT : CO_PARTIAL;
+    return CO_DONE;
+}
+
+static enum co_result others_apply(struct co_call *call)
+{
+    enum co_result result = mg_guard(call, call->conn);
+    return result == CO_DONE ? change_others(call, true) : result;
+}
+
+static enum co_result others_revert(struct co_call *call)
+{
+    enum co_result result = mg_guard(call, call->conn);
+    if (result == CO_DONE)
+        result = mg_make_source_primary(call);
+    return result == CO_DONE ? change_others(call, false) : result;
+}
+
+/* After the cutover: they may be elected again. */
+static enum co_result free_describe(struct co_call *call, struct co_text *ret)
+{
+    return say(call, ret, "replSetReconfig: the other members' priorities as before");
+}
+
+static enum co_result free_probe(struct co_call *call, enum co_presence *ret)
+{
+    enum co_presence held = CO_ABSENT;
+    enum co_result result = others_probe(call, &held);
+    *ret = held == CO_ABSENT ? CO_PRESENT : CO_ABSENT;
+    return result;
+}
+
+static enum co_result free_apply(struct co_call *call)
+{
+    enum co_result result = mg_guard(call, call->conn);
+    if (result == CO_DONE)
+        result = mg_make_target_primary(call);
+    return result == CO_DONE ? change_others(call, false) : result;
 }
 
 /* ---------------------------------------------------------------- the fence */
@@ -326,7 +398,7 @@ static enum co_result fence_probe(struct co_call *call, enum co_presence *ret)
 static enum co_result fence_apply(struct co_call *call)
 {
     enum co_result result = mg_guard(call, call->conn);
-    return result == CO_DONE ? block(call, call->conn, true) : result;
+    return result == CO_DONE ? mg_block(call, call->conn, true) : result;
 }
 
 static enum co_result fence_revert(struct co_call *call)
@@ -334,87 +406,10 @@ static enum co_result fence_revert(struct co_call *call)
     bool blocked = true;
     enum co_result result = mg_guard(call, call->conn);
     if (result == CO_DONE)
-        result = make_source_primary(call);
+        result = mg_make_source_primary(call);
     if (result == CO_DONE)
         result = mg_blocked(call, call->conn, &blocked);
-    return result == CO_DONE && blocked ? block(call, call->conn, false) : result;
-}
-
-/* ---------------------------------------------------------------- promotion */
-
-static enum co_result elect_describe(struct co_call *call, struct co_text *ret)
-{
-    return say(call, ret, votes(call) ? "replSetStepUp: 1" : "on the other side: replSetStepDown: 60, force: false");
-}
-
-/* Without a vote "not promoted" is only what the source says as a primary: a step-down may have been accepted and the
- * election be under way. */
-static enum co_result elect_probe(struct co_call *call, enum co_presence *ret)
-{
-    MG_STATE(state);
-    MG_STATE(other);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
-    if (result != CO_DONE)
-        return result;
-    if (state.my_state == PRIMARY)
-        *ret = state.primary ? CO_PRESENT : CO_PARTIAL;
-    else if (mg_can_vote(&state))
-        *ret = CO_ABSENT;
-    else
-        *ret = reachable(call, call->other, &other) && other.primary ? CO_ABSENT : CO_PARTIAL;
-    return CO_DONE;
-}
-
-static enum co_result elect_by_step_down(struct co_call *call)
-{
-    MG_STATE(source);
-    MG_STATE(target);
-    int code = 0;
-    enum co_result result = call->other ? mg_look(call, call->other, MG_LOOK_ROLE, &source)
-                                        : mg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "the source can't be reached");
-    if (result != CO_DONE)
-        return result;
-    if (!source.primary)
-        return CO_AGAIN; /* it has stepped down: the election is under way */
-    result = mg_guard(call, call->other);
-    if (result == CO_DONE)
-        result = step_down(call, call->other, &code);
-    if (result == CO_NO_EFFECT && code == MG_LOCK_TIMEOUT)
-        return CO_AGAIN; /* transient (SERVER-48154) */
-    if (result == CO_EFFECT_UNKNOWN && reachable(call, call->conn, &target) && target.primary)
-        return CO_DONE; /* before 4.2 a step-down closes the connection instead of answering */
-    return result == CO_DONE ? CO_AGAIN : result;
-}
-
-static enum co_result elect_apply(struct co_call *call)
-{
-    MG_STATE(state);
-    int code = 0;
-    enum co_result result = mg_guard(call, call->conn);
-    if (result == CO_DONE)
-        result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
-    if (result != CO_DONE || state.primary)
-        return result;
-    if (state.my_state == PRIMARY)
-        return CO_AGAIN; /* elected, still draining */
-    if (!mg_can_vote(&state))
-        return elect_by_step_down(call);
-    result = step_up(call, call->conn, &code);
-    return result == CO_DONE ? CO_AGAIN : result;
-}
-
-/* The source is the primary again by now (its fence was reverted first); else the target is asked to step down. */
-static enum co_result elect_revert(struct co_call *call)
-{
-    MG_STATE(state);
-    int code = 0;
-    enum co_result result = mg_guard(call, call->conn);
-    if (result == CO_DONE)
-        result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
-    if (result != CO_DONE || state.my_state != PRIMARY)
-        return result;
-    result = step_down(call, call->conn, &code);
-    return result == CO_DONE || code ? CO_AGAIN : result;
+    return result == CO_DONE && blocked ? mg_block(call, call->conn, false) : result;
 }
 
 /* ---------------------------------------------------------------- the source can't be elected any more */
@@ -422,7 +417,7 @@ static enum co_result elect_revert(struct co_call *call)
 static enum co_result hold_describe(struct co_call *call, struct co_text *ret)
 {
     char name[320];
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     call->host->text_add(call->ctx, ret, "replSetReconfig: {host: \"%s\", priority: 0}", name);
     return CO_DONE;
 }
@@ -435,9 +430,10 @@ static enum co_result hold_probe(struct co_call *call, enum co_presence *ret)
     enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     mg_find_member(&state.config, name, &member);
-    *ret = member.index >= 0 && member.priority <= 0 ? CO_PRESENT : CO_ABSENT;
+    bool held = member.index >= 0 && member.priority <= 0;
+    *ret = !held ? CO_ABSENT : state.primary && !mg_config_settled(&state) ? CO_PARTIAL : CO_PRESENT;
     return CO_DONE;
 }
 
@@ -453,9 +449,18 @@ static enum co_result hold_apply(struct co_call *call)
         return result;
     if (!state.primary)
         return CO_AGAIN;
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     mg_find_member(&state.config, name, &member);
-    return mg_reconfig(call, call->conn, name, member.votes, 0, false);
+    return mg_reconfig_one(call, call->conn, name, member.votes, 0, false);
+}
+
+/* After the decision: the target may have restarted since. */
+static enum co_result hold_apply_late(struct co_call *call)
+{
+    enum co_result result = mg_guard(call, call->conn);
+    if (result == CO_DONE)
+        result = mg_make_target_primary(call);
+    return result == CO_DONE ? hold_apply(call) : result;
 }
 
 static enum co_result hold_revert(struct co_call *call)
@@ -465,15 +470,15 @@ static enum co_result hold_revert(struct co_call *call)
     char name[320];
     int64_t v;
     double p;
-    name_of(call, false, name);
-    original(call, mg_other_side(call->side), &v, &p);
+    mg_name_of(call, false, name);
+    mg_original(call, mg_other_side(call->side), &v, &p);
     enum co_result result = mg_guard(call, call->conn);
     if (result != CO_DONE)
         return result;
-    if (reachable(call, call->other, &other) && other.primary)
-        return mg_reconfig(call, call->other, name, v, p, false);
+    if (mg_reachable(call, call->other, &other) && other.primary)
+        return mg_reconfig_one(call, call->other, name, v, p, false);
     result = mg_look(call, call->conn, MG_LOOK_ROLE, &mine);
-    return result == CO_DONE && mine.primary ? mg_reconfig(call, call->conn, name, v, p, false)
+    return result == CO_DONE && mine.primary ? mg_reconfig_one(call, call->conn, name, v, p, false)
            : result == CO_DONE               ? CO_AGAIN
                                              : result;
 }
@@ -497,17 +502,12 @@ static enum co_result open_probe(struct co_call *call, enum co_presence *ret)
 static enum co_result open_apply(struct co_call *call)
 {
     MG_STATE(state);
-    int code = 0;
     enum co_result result = mg_guard(call, call->conn);
     if (result == CO_DONE)
+        result = mg_make_target_primary(call);
+    if (result == CO_DONE)
         result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
-    if (result != CO_DONE || (state.primary && !state.blocked))
-        return result;
-    if (state.primary)
-        return block(call, call->conn, false);
-    if (state.my_state == SECONDARY) /* restarted after the commit: nobody else can be elected */
-        result = step_up(call, call->conn, &code);
-    return result == CO_DONE || code ? CO_AGAIN : result;
+    return result == CO_DONE && state.blocked ? mg_block(call, call->conn, false) : result;
 }
 
 /* ---------------------------------------------------------------- the way back */
@@ -515,7 +515,7 @@ static enum co_result open_apply(struct co_call *call)
 static enum co_result release_describe(struct co_call *call, struct co_text *ret)
 {
     char name[320];
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     call->host->text_add(call->ctx, ret, "replSetReconfig: {host: \"%s\", votes: 0, priority: 0}", name);
     return CO_DONE;
 }
@@ -528,7 +528,7 @@ static enum co_result release_probe(struct co_call *call, enum co_presence *ret)
     enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     mg_find_member(&state.config, name, &member);
     *ret = member.index >= 0 && member.votes == 0 ? CO_PRESENT : CO_ABSENT;
     return CO_DONE;
@@ -538,9 +538,11 @@ static enum co_result release_probe(struct co_call *call, enum co_presence *ret)
 static enum co_result release_apply(struct co_call *call)
 {
     char name[320];
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     enum co_result result = mg_guard(call, call->conn);
-    return result == CO_DONE ? mg_reconfig(call, call->conn, name, 0, 0, false) : result;
+    if (result == CO_DONE)
+        result = mg_make_target_primary(call);
+    return result == CO_DONE ? mg_reconfig_one(call, call->conn, name, 0, 0, false) : result;
 }
 
 /* ---------------------------------------------------------------- detach */
@@ -548,7 +550,7 @@ static enum co_result release_apply(struct co_call *call)
 static enum co_result remove_describe(struct co_call *call, struct co_text *ret)
 {
     char name[320];
-    name_of(call, false, name);
+    mg_name_of(call, false, name);
     call->host->text_add(call->ctx, ret, "replSetReconfig: remove {host: \"%s\"}", name);
     return CO_DONE;
 }
@@ -573,22 +575,26 @@ static enum co_result remove_probe(struct co_call *call, enum co_presence *ret)
 const struct co_step mg_steps[] = {
     STEP("setup.add_member", "add the target to the replica set, without a vote", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS,
          NULL, member, member_apply, member_remove),
-    STEP("setup.sync", "copy the data to the target (initial sync)", CO_PHASE_SETUP, CO_TARGET, CO_STEP_SLOW | CO_STEP_KEEPS,
-         NULL, sync, sync_apply, nothing),
+    STEP("setup.sync", "copy the data to the target (initial sync)", CO_PHASE_SETUP, CO_TARGET,
+         CO_STEP_SLOW | CO_STEP_KEEPS | CO_STEP_BOTH, NULL, sync, sync_apply, nothing),
     STEP("warm_up.vote", "let the target vote and be elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_BOTH, NULL, vote,
          vote_apply, vote_revert),
-    STEP("fence.block_writes", "block user writes in the replica set", CO_PHASE_FENCE, CO_SOURCE, CO_STEP_BOTH, votes, fence,
+    STEP("warm_up.hold_others", "keep the other members from being elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_BOTH,
+         has_others, others, others_apply, others_revert),
+    STEP("fence.block_writes", "block user writes in the replica set", CO_PHASE_FENCE, CO_SOURCE, CO_STEP_BOTH, mg_votes, fence,
          fence_apply, fence_revert),
-    STEP("promote.elect", "elect the target", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH, NULL, elect, elect_apply,
-         elect_revert),
-    STEP("promote.hold_source", "keep the source from being elected again", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH, votes,
+    STEP("promote.elect", "elect the target", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH | CO_STEP_OFFLINE, NULL, mg_elect,
+         mg_elect_apply, mg_elect_revert),
+    STEP("promote.hold_source", "keep the source from being elected again", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH, mg_votes,
          hold, hold_apply, hold_revert),
-    STEP("open.hold_source", "keep the source from being elected again", CO_PHASE_OPEN, CO_TARGET, CO_STEP_NO_WAY_BACK,
-         cant_vote, hold, hold_apply, NULL),
-    STEP("open.allow_writes", "allow user writes in the replica set", CO_PHASE_OPEN, CO_TARGET, CO_STEP_NO_WAY_BACK, votes,
-         open, open_apply, NULL),
-    STEP("reverse.release_vote", "take the old primary's vote", CO_PHASE_REVERSE, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL, release,
-         release_apply, NULL),
+    STEP("open.hold_source", "keep the source from being elected again", CO_PHASE_OPEN, CO_TARGET,
+         CO_STEP_NO_WAY_BACK | CO_STEP_BOTH, cant_vote, hold, hold_apply_late, NULL),
+    STEP("open.allow_writes", "allow user writes in the replica set", CO_PHASE_OPEN, CO_TARGET,
+         CO_STEP_NO_WAY_BACK | CO_STEP_BOTH, mg_votes, open, open_apply, NULL),
+    STEP("reverse.release_vote", "take the old primary's vote", CO_PHASE_REVERSE, CO_TARGET, CO_STEP_NO_WAY_BACK | CO_STEP_BOTH,
+         NULL, release, release_apply, NULL),
+    STEP("reverse.free_others", "let the other members be elected again", CO_PHASE_REVERSE, CO_TARGET,
+         CO_STEP_NO_WAY_BACK | CO_STEP_BOTH, has_others, free, free_apply, NULL),
     STEP("detach.remove_member", "remove the other side from the replica set", CO_PHASE_DETACH, CO_SOURCE, CO_STEP_NO_WAY_BACK,
          NULL, remove, member_remove, NULL),
 };

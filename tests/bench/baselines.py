@@ -220,10 +220,63 @@ class RedisFailover(Redis):
         return watch.parts
 
 
-ENGINES = {"postgresql": PostgreSQL, "mariadb": MariaDB, "redis": Redis, "valkey": Redis}
+class MongoDB:
+    """What an operator does: the target gets its vote and priority beforehand, then the primary steps down for it. Below 6.0 there
+    is no fence but the step-down. `nudge`: the target is asked to stand at once, too."""
+
+    nudge = False
+
+    def __init__(self, pair, box):
+        self.pair = pair
+        name = f"127.0.0.1:{pair.b.port}"
+        a = pair.a.connect("root")
+        for votes in (0, 1):  # as a new member, and when it has everything, as a voter
+            config = a.command("admin", {"replSetGetConfig": 1})["config"]
+            config["version"] += 1
+            config["members"] = [one for one in config["members"] if one["host"] != name]
+            config["members"].append({"_id": 1, "host": name, "votes": votes, "priority": float(votes)})
+            a.command("admin", {"replSetReconfig": config})
+            self.wait_secondary(pair.b)
+        self.a, self.b = a, pair.b.connect("root", timeout_s=60)
+        self.a.command("admin", {"isMaster": 1, "hangUpOnStepDown": False})
+
+    @staticmethod
+    def wait_secondary(server):
+        while True:
+            connection = server.connect_plain()
+            try:
+                if connection.hello.get("secondary"):
+                    return
+            finally:
+                connection.close()
+            time.sleep(0.05)
+
+    def switch(self):
+        watch = Stopwatch()
+        self.a.command("admin", {"replSetStepDown": 20, "secondaryCatchUpPeriodSecs": 10})
+        watch.part("step down")
+        if self.nudge:
+            try:
+                self.b.command("admin", {"replSetStepUp": 1})
+            except RuntimeError:
+                pass  # it is being elected
+        while self.b.command("admin", {"replSetGetStatus": 1})["myState"] != 1:
+            pass
+        watch.part("election")
+        while not self.b.command("admin", {"isMaster": 1})["ismaster"]:
+            pass
+        watch.part("drain")
+        return watch.parts
+
+
+class MongoDBNudged(MongoDB):
+    nudge = True
+
+
+ENGINES = {"mongodb": MongoDB, "postgresql": PostgreSQL, "mariadb": MariaDB, "redis": Redis, "valkey": Redis}
 
 # what the server itself offers, measured beside the script: (how it is called in the table, class)
-OWN = {"redis": ("FAILOVER", RedisFailover), "valkey": ("FAILOVER", RedisFailover)}
+OWN = {"mongodb": ("and replSetStepUp", MongoDBNudged), "redis": ("FAILOVER", RedisFailover), "valkey": ("FAILOVER", RedisFailover)}
 
 
 def of(engine):

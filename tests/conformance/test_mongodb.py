@@ -57,8 +57,6 @@ def test_a_step_down_that_is_refused_is_retried_or_undone(box, code, times):
 @pytest.mark.parametrize("kind, command", [("mongodb-double-4.0", "replSetStepDown"), ("mongodb-double", "replSetStepUp"),
                                              ("mongodb-double", "setUserWriteBlockMode"), ("mongodb-double", "replSetReconfig")])
 def test_a_lost_reply_is_resolved_by_looking(box, kind, command):
-    if command == "replSetStepUp":
-        pytest.skip("mongodb-double: open: after an undone promotion A isn't elected again in time (docs/mongodb.md)")
     scene = made(box, kind)
     with scene.load(writers=3) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")

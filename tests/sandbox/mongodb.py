@@ -3,6 +3,7 @@ member in mongodb_double.py, which is no MongoDB."""
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,7 @@ class Member(Server):
     engine = "mongodb"
     b_class = None
     auth = True
+    cant_vote = no_fence = False  # before 6.0
 
     def __init__(self, box, name):
         super().__init__(box, name)
@@ -114,6 +116,9 @@ class Member(Server):
     def connect(self, user="tool", timeout_s=5.0):
         return wire.Connection("127.0.0.1", self.port, timeout_s, user if self.auth else None, PASSWORDS[user])
 
+    def connect_plain(self, timeout_s=5.0):
+        return wire.Connection("127.0.0.1", self.port, timeout_s)
+
     def client(self, kind, timeout_s=2.0):
         return Client(self, kind, timeout_s)
 
@@ -152,9 +157,11 @@ class MongoDB(Member):
     PRIVILEGES = [
         {"resource": {"cluster": True}, "actions": [
             "replSetGetStatus", "replSetGetConfig", "replSetConfigure", "replSetStateChange", "inprog", "killop", "serverStatus",
-            "listDatabases", "getCmdLineOpts"]},
+            "listDatabases", "getCmdLineOpts", "getParameter"]},
+        {"resource": {"db": "", "collection": ""}, "actions": ["viewUser", "viewRole"]},
+        {"resource": {"db": "local", "collection": ""}, "actions": ["dbStats"]},
         {"resource": {"db": "local", "collection": "changeover"}, "actions": ["find", "insert", "update", "remove"]},
-        {"resource": {"db": "local", "collection": "oplog.rs"}, "actions": ["find"]},
+        {"resource": {"db": "local", "collection": "oplog.rs"}, "actions": ["find", "collStats"]},
         {"resource": {"db": "local", "collection": "startup_log"}, "actions": ["find"]},
         {"resource": {"db": "config", "collection": "user_writes_critical_sections"}, "actions": ["find"]},
     ]
@@ -162,6 +169,11 @@ class MongoDB(Member):
     @staticmethod
     def binary():
         return os.environ.get("MONGOD") or shutil.which("mongod")
+
+    def __init__(self, box, name):
+        super().__init__(box, name)
+        said = subprocess.run([self.binary(), "--version"], capture_output=True, text=True, check=True).stdout
+        self.cant_vote = self.no_fence = int(re.search(r"db version v(\d+)", said).group(1)) < 6
 
     @classmethod
     def missing(cls):
@@ -222,3 +234,4 @@ class MongoDBDouble40(MongoDBDouble):
 
     version = "4.0.28"
     auth = False
+    cant_vote = no_fence = True

@@ -203,13 +203,13 @@ class Member:
     def elect(self, dry_run):
         """True: this member is the primary now. Called without the lock."""
         with self.changed:
-            if not self.can_stand():
-                return False
+            if not self.can_stand() or time.monotonic() < max(self.not_before, self.frozen_until):
+                return False  # topology_coordinator.cpp, StepDownPeriodActive
             term = self.term + 1
             if not dry_run:
                 self.term, self.voted_for = term, self.name
                 self.save_state()
-            request = {"replSetRequestVotes": 1, "term": Int64(term), "candidate": self.name, "dryRun": dry_run,
+            request = {"replSetRequestVotes": 1, "term": Int64(self.term if dry_run else term), "candidate": self.name, "dryRun": dry_run,
                        "last": list(self.last()), "configVersion": self.config["version"]}
             others = [name for name in self.voters() if name != self.name]
         granted = [True]
@@ -230,28 +230,27 @@ class Member:
         with self.changed:
             won = self.majority(len(granted))
             if dry_run or not won or self.term != term or not self.can_stand():
-                return won and dry_run
+                return won and dry_run and self.can_stand()
             self.state, self.draining, self.progress = PRIMARY, True, {}
             self.append("n", "", "", {"msg": "new primary"})  # replication/README: a new primary writes a no-op in its term
             self.draining = False
             return True
 
     def vote(self, request):
+        """processReplSetRequestVotes in topology_coordinator.cpp (4.0): no lower term, the same version of the config, no older
+        data; a dry run is asked for with the candidate's present term and binds nobody."""
         with self.changed:
             term, last = int(request["term"]), tuple(request["last"])
+            same = self.config is not None and request["configVersion"] == self.config["version"] and last >= self.last()
             if request.get("dryRun"):
-                return {"voteGranted": term > self.term and last >= self.last() and not self.living_primary(), "ok": 1.0}
+                return {"voteGranted": term >= self.term and same, "ok": 1.0}
             self.adopt(term)
-            good = (term == self.term and self.voted_for in (None, request["candidate"]) and last >= self.last()
-                    and self.config is not None and request["configVersion"] >= self.config["version"])
+            good = term == self.term and self.voted_for in (None, request["candidate"]) and same
             if good:
                 self.voted_for = request["candidate"]
                 self.last_primary = time.monotonic()
                 self.save_state()
             return {"term": Int64(self.term), "voteGranted": good, "ok": 1.0}
-
-    def living_primary(self):
-        return self.state == PRIMARY or self.primary_name() is not None
 
     def tick(self):
         while True:
@@ -302,11 +301,18 @@ class Member:
                             "last": tuple(message["last"]), "version": (json.loads(message["config"]) or {}).get("version", 0)}
         self.changed.notify_all()
 
+    def sync_source(self):
+        """The primary; where none is known, any member that is ahead (chainingAllowed)."""
+        if self.state not in (SECONDARY, STARTUP2) or self.cut:
+            return None
+        ahead = [name for name in self.heard if self.fresh(name) and self.heard[name]["state"] == SECONDARY and self.heard[name]["last"] > self.last()]
+        return self.primary_name() or (ahead[0] if ahead else None)
+
     def fetch(self):
         connection, connected = None, None
         while True:
             with self.changed:
-                source = self.primary_name() if self.state in (SECONDARY, STARTUP2) and not self.cut else None
+                source = self.sync_source()
                 self.source = source or ""
                 request = {"doubleFetch": 1, "from": self.name, "after": list(self.last())}
             if not source:
@@ -349,7 +355,7 @@ class Member:
             self.changed.notify_all()
             while self.state == PRIMARY and self.last() <= after and time.monotonic() < deadline:
                 self.changed.wait(deadline - time.monotonic())
-            if self.state != PRIMARY:
+            if self.state not in (PRIMARY, SECONDARY):
                 raise not_primary()
             at = find(self.oplog, after)
             if after != (-1, 0, 0) and at < 0:
@@ -403,6 +409,7 @@ class Session:
     def __init__(self, member, sock, number):
         self.member, self.socket, self.number = member, sock, number
         self.user, self.app, self.scram, self.operation, self.killed = None, "", None, None, False
+        self.kept = False
 
     def serve(self):
         try:
@@ -453,6 +460,7 @@ class Session:
         """Manual: hello. A member without a config says isreplicaset (repl_set_commands, appendReplicationInfo)."""
         member = self.member
         self.app = command.get("client", {}).get("application", {}).get("name", self.app)
+        self.kept = self.kept or command.get("hangUpOnStepDown") is False  # replication_info.cpp, kKeepOpen
         with member.changed:
             wire_version = 21 if member.version[0] >= 7 else 17 if member.version[0] == 6 else 13 if member.version[0] == 5 else 7
             reply = {"helloOk": True, "maxBsonObjectSize": 16 << 20, "maxMessageSizeBytes": 48000000, "maxWriteBatchSize": 100000,
@@ -525,6 +533,26 @@ class Session:
         return {"users": [{"user": name, "db": "admin", "roles": [{"role": role, "db": "admin"} for role in user["roles"]]}
                           for name, user in users.items()], "ok": 1.0}
 
+    def do_rolesinfo(self, command):
+        """Manual: rolesInfo with showPrivileges; root and restore hold bypassWriteBlockingMode (manual: "Built-In Roles")."""
+        wanted = command["rolesInfo"]
+        actions = ["find", "bypassWriteBlockingMode"] if wanted["role"] in ("root", "restore", "custom-bypass") else ["find"]
+        privileges = [{"resource": {"cluster": True}, "actions": actions}]
+        return {"roles": [{**wanted, "privileges": privileges, "inheritedPrivileges": privileges, "isBuiltin": True}], "ok": 1.0}
+
+    def do_getparameter(self, command):
+        """Manual: getParameter; before 3.6 the value was a string, since then {version: ...}."""
+        version = ".".join(map(str, self.member.version[:2]))
+        return {"featureCompatibilityVersion": {"version": version}, "ok": 1.0}
+
+    def do_collstats(self, command):
+        """Manual: collStats, for local.oplog.rs."""
+        return {"ns": f"{command['$db']}.{command['collStats']}", "size": len(self.member.oplog) * 100, "maxSize": Int64(1 << 30), "ok": 1.0}
+
+    def do_dbstats(self, command):
+        """Manual: dbStats, fsTotalSize and fsUsedSize (3.6.3)."""
+        return {"db": command["$db"], "fsTotalSize": float(100 << 30), "fsUsedSize": float(50 << 30), "ok": 1.0}
+
     def do_listdatabases(self, command):
         member = self.member
         with member.changed:
@@ -544,16 +572,19 @@ class Session:
                 raise Refused(93, "InvalidReplicaSetConfig", "Our replica set config is invalid or we are not a member of it")
             term, seconds, increment = member.last()
             optime = {"ts": Timestamp(seconds, increment), "t": Int64(term)}
-            members = [{"_id": one["_id"], "name": one["host"], "health": 1.0, "state": member.state, "self": True}
+            members = [{"_id": one["_id"], "name": one["host"], "health": 1.0, "state": member.state, "self": True,
+                        "configVersion": member.config["version"]}
                        if one["host"] == member.name else self.other(one) for one in member.members()]
             return {"set": member.config["_id"], "date": Date(now_ms()), "myState": member.state, "term": Int64(member.term),
-                    "syncSourceHost": member.source, "optimes": {"appliedOpTime": optime, "durableOpTime": optime},
+                    "syncSourceHost": member.source, "heartbeatIntervalMillis": Int64(int(HEARTBEAT_S * 1000)),
+                    "optimes": {"appliedOpTime": optime, "durableOpTime": optime},
                     "members": members, "ok": 1.0}
 
     def other(self, one):
         heard = self.member.fresh(one["host"])
         known = self.member.heard.get(one["host"])
         return {"_id": one["_id"], "name": one["host"], "health": 1.0 if heard else 0.0, "state": heard["state"] if heard else 8,
+                "configVersion": known["version"] if known else -1,
                 "lastHeartbeatRecv": Date(known["ms"] if known else 0)}
 
     def do_replsetgetconfig(self, command):
@@ -563,6 +594,7 @@ class Session:
                 raise Refused(94, "NotYetInitialized", "no replset config has been received")
             config = json.loads(json.dumps(member.config))
             config["settings"]["replicaSetId"] = ObjectId(bytes.fromhex(config["settings"]["replicaSetId"]))
+            config["settings"]["electionTimeoutMillis"] = int(member.election_s * 1000)
             for one in config["members"]:
                 one["priority"] = float(one.get("priority", 1))  # the server answers a double
                 one["votes"] = one.get("votes", 1)
@@ -593,6 +625,8 @@ class Session:
             else:
                 docs = list((member.local.get(collection, {}) if db == "local" else member.data.get((db, collection), {})).values())
         found = [doc for doc in docs if wire.matches(doc, command.get("filter", {}))]
+        if command.get("sort", {}).get("$natural") == -1:
+            found.reverse()
         return {"cursor": {"id": Int64(0), "ns": f"{db}.{collection}", "firstBatch": found[:command.get("limit") or None]}, "ok": 1.0}
 
     # ------------------------------------------------------------ writes
@@ -811,7 +845,12 @@ class Session:
             finally:
                 member.stepping = False
         threading.Thread(target=self.hand_over, args=(heir,), daemon=True).start()
-        return None if member.version < [4, 2] else {"ok": 1.0}
+        if member.version < [4, 2]:  # closeConnections: all but those that asked to be kept
+            for session in list(member.sessions.values()):
+                if not session.kept and session is not self:
+                    session.socket.shutdown(socket.SHUT_RDWR)
+            return {"ok": 1.0} if self.kept else None
+        return {"ok": 1.0}
 
     @staticmethod
     def hand_over(heir):
@@ -825,19 +864,24 @@ class Session:
         return {"won": self.member.elect(False), "ok": 1.0}
 
     def do_replsetstepup(self, command):
-        """repl_set_commands.cpp, stepUpIfEligible: no dry run; 125 when the election is lost."""
+        """stepUpIfEligible in replication_coordinator_impl.cpp: a dry run first, unless skipDryRun; 125 when it isn't elected."""
         member = self.member
-        with member.changed:
-            member.not_before = 0.0
-            if member.state == PRIMARY:
-                return {"ok": 1.0}
-        if not member.elect(False):
+        if member.state == PRIMARY:
+            return {"ok": 1.0}
+        if not ((command.get("skipDryRun") or member.elect(True)) and member.elect(False)):
             raise Refused(125, "CommandFailed", "Election failed.")
         return {"ok": 1.0}
 
     def do_replsetfreeze(self, command):
-        with self.member.changed:
-            self.member.frozen_until = time.monotonic() + command["replSetFreeze"]
+        """prepareFreezeResponse in topology_coordinator.cpp: 0 ends a freeze and the period of a step-down."""
+        member = self.member
+        with member.changed:
+            if member.state == PRIMARY:
+                raise Refused(95, "NotSecondary", "cannot freeze node when primary or running for election. state: Primary")
+            if command["replSetFreeze"] == 0:
+                member.not_before = member.frozen_until = 0.0
+            else:
+                member.frozen_until = time.monotonic() + command["replSetFreeze"]
         return {"ok": 1.0}
 
     def do_replsetheartbeat(self, command):
