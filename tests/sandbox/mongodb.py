@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from . import mongodb_double_wire as wire
 from . import process
 from .box import Server
@@ -104,6 +106,10 @@ class Member(Server):
         if self.child:
             process.end(self.child.pid)
 
+    def host(self):
+        """How the members call this one."""
+        return f"127.0.0.1:{self.port}"
+
     def url(self):
         return f"mongodb://{'tool@' if self.auth else ''}127.0.0.1:{self.port}/"
 
@@ -125,7 +131,7 @@ class Member(Server):
     def initiate(self):
         connection = wire.Connection("127.0.0.1", self.port)
         connection.command("admin", {"replSetInitiate": {"_id": "rs", "members": [
-            {"_id": 0, "host": f"127.0.0.1:{self.port}", "votes": 1, "priority": 1.0}]}})
+            {"_id": 0, "host": self.host(), "votes": 1, "priority": 1.0}]}})
         connection.close()
         wait_for(self.is_primary, 30, f"{self.name} is primary")
 
@@ -152,7 +158,8 @@ class Member(Server):
 
 class MongoDB(Member):
     """A real one, with access control: its accounts are made over the localhost exception, with the role that the driver's
-    grants name (the tests' tool account reads the ledger, too). Written after the manual; no mongod was there to try it on."""
+    grants name (the tests' tool account reads the ledger, too). The members call each other by loopback addresses of their
+    own, so that one leg between them can be cut by a route (root only)."""
 
     PRIVILEGES = [
         {"resource": {"cluster": True}, "actions": [
@@ -175,6 +182,38 @@ class MongoDB(Member):
         said = subprocess.run([self.binary(), "--version"], capture_output=True, text=True, check=True).stdout
         self.cant_vote = self.no_fence = int(re.search(r"db version v(\d+)", said).group(1)) < 6
 
+        self.address, self.other, self.is_cut = f"127.77.{self.port >> 8}.{self.port & 255}", None, False
+
+    def host(self):
+        return f"{self.address}:{self.port}"
+
+    def side_config(self):
+        return {**super().side_config(), "peer": {"address": self.host()}}
+
+    @classmethod
+    def prepare_pair(cls, pair, **options):
+        super().prepare_pair(pair, **options)
+        pair.a.other, pair.b.other = pair.b, pair.a
+
+    def cut_link(self, cut):
+        """This member doesn't reach the other one any more; the other one and the tool reach both."""
+        if os.geteuid() != 0:
+            pytest.skip("mongodb: only root can cut the link between two members")
+        if cut != self.is_cut:
+            subprocess.run(["ip", "route", "add" if cut else "del", "unreachable", f"{self.other.address}/32", "table", "local"], check=True)
+        self.is_cut = cut
+
+    def end(self):
+        if self.is_cut:
+            self.cut_link(False)
+        super().end()
+
+    def pause_apply(self, pause):
+        """A failpoint of the server's own tests (sync_tail.cpp): nothing is applied, everything is fetched."""
+        connection = self.connect("root")
+        connection.command("admin", {"configureFailPoint": "rsSyncApplyStop", "mode": "alwaysOn" if pause else "off"})
+        connection.close()
+
     @classmethod
     def missing(cls):
         return None if cls.binary() else "mongodb: no mongod (MONGOD names one); only the double was tested"
@@ -185,8 +224,9 @@ class MongoDB(Member):
         if not key.exists():
             key.write_text("bm90IGEgc2VjcmV0\n")
             key.chmod(0o600)
-        return [self.binary(), "--port", str(self.port), "--bind_ip", "127.0.0.1", "--dbpath", str(self.folder / "data"), "--keyFile",
-                str(key), "--replSet", "rs", "--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"]
+        return [self.binary(), "--port", str(self.port), "--bind_ip", f"127.0.0.1,{self.address}", "--dbpath", str(self.folder / "data"), "--keyFile",
+                str(key), "--replSet", "rs", "--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--setParameter",
+                "enableTestCommands=1"]
 
     def initiate(self):
         super().initiate()
