@@ -18,9 +18,9 @@ def disk_reason():
 
 
 class SmallDisk:
-    """An ext4 of a few megabytes in a file."""
+    """An ext4 of its own, in a file with holes: big enough for the journal of hundreds of runs."""
 
-    def __init__(self, folder, megabytes=12):
+    def __init__(self, folder, megabytes=256):
         self.image, self.path = folder / "disk.image", folder / "disk"
         self.path.mkdir()
         with open(self.image, "wb") as file:
@@ -33,6 +33,9 @@ class SmallDisk:
     def fill(self):
         """Until not one more byte has room."""
         with open(self.filler, "wb", buffering=0) as file:
+            room = os.statvfs(self.path)
+            os.posix_fallocate(file.fileno(), 0, max(1, (room.f_bavail - 512) * room.f_frsize))
+            file.seek(0, os.SEEK_END)
             for size in (1 << 16, 4096, 512, 1):
                 try:
                     while True:

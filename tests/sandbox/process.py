@@ -38,7 +38,15 @@ def stat_of(pid):
 
 def alive(pid):
     stat = stat_of(pid) if pid else None
-    return stat is not None and stat[0] not in "ZX"
+    return stat is not None and (stat[0] not in "ZX" or has_threads(pid))
+
+
+def has_threads(pid):
+    """A process whose first thread has ended lives on, with its files and locks, until the last has."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task")) > 1
+    except OSError:
+        return False
 
 
 def family(pid):
