@@ -10,8 +10,8 @@
 """
 from .box import Sandbox, ServerMissing
 from .engines import ENGINES, engine_reason
-from .ledger import Load, Violation
+from .ledger import Load, Loads, Violation
 from .tool import Result, Tool
 from .wait import wait_for
 
-__all__ = ["ENGINES", "Load", "Result", "Sandbox", "ServerMissing", "Tool", "Violation", "engine_reason", "wait_for"]
+__all__ = ["ENGINES", "Load", "Loads", "Result", "Sandbox", "ServerMissing", "Tool", "Violation", "engine_reason", "wait_for"]

@@ -36,9 +36,11 @@ class Writer(threading.Thread):
         self.random = random.Random(number)
 
     def run(self):
-        client, at = None, 0
+        client, at, where = None, 0, None
         while not self.load.stopping.is_set():
             side = self.sides[at % len(self.sides)]
+            if side != where:  # also when `sides` was changed meanwhile
+                client, where = self.drop(client), side
             self.tried += 1
             key = f"w{self.number}-{self.tried}-{self.load.tag}"
             try:
@@ -118,6 +120,16 @@ class Load:
             elif follow and i == writers - 2:
                 sides = ("a",)
             self.writers.append(Writer(self, i, kinds[i % len(kinds)], sides, pause_s))
+
+    def stay(self, side):
+        """All writers write to this side only, until follow()."""
+        self.before = [writer.sides for writer in self.writers]
+        for writer in self.writers:
+            writer.sides = (side,)
+
+    def follow(self):
+        for writer, sides in zip(self.writers, self.before):
+            writer.sides = sides
 
     def __enter__(self):
         for writer in self.writers:
