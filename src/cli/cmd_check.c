@@ -46,8 +46,16 @@ static void render(const json_t *doc, struct co_text *ret)
         if (*co_get_str(finding, "remedy"))
             co_text_add(ret, "        %s\n", co_get_str(finding, "remedy"));
     }
+    if (*co_get_str(doc, "stage"))
+        co_text_add(ret, "checked for a %s: ", co_get_str(doc, "stage"));
     co_text_add(ret, "%zu error%s, %zu warning%s", errors, errors == 1 ? "" : "s", warnings, warnings == 1 ? "" : "s");
     co_text_add(ret, accepted ? ", %zu accepted\n" : "\n", accepted);
+    if (errors > 0)
+        co_text_add(ret, "next: mend the errors (or consent to one with `accept: [its-code]`) and check again\n");
+    else if (strcmp(co_get_str(doc, "stage"), "setup") == 0)
+        co_text_add(ret, "next: `changeover setup --dry-run`, then `changeover setup`\n");
+    else if (strcmp(co_get_str(doc, "stage"), "cutover") == 0)
+        co_text_add(ret, "next: `changeover lag --wait`, then `changeover cutover`\n");
 }
 
 int co_cmd_check(struct co_cli *cli)
@@ -66,6 +74,8 @@ int co_cmd_check(struct co_cli *cli)
     if (code != 0)
         return code;
     code = (int)co_check(&cli->session, (enum co_check_stage)stage, cli->given[CO_OPTION_STRICT], &findings, &err);
+    if (findings.stage)
+        co_json_set(cli->doc, "stage", json_string(findings.stage == CO_CHECK_SETUP ? "setup" : "cutover"));
     if (err.code != 0)
         co_cli_error(cli, &err);
     co_json_set(cli->doc, "findings", findings_json(&findings));

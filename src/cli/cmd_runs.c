@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/parse.h"
@@ -113,9 +114,11 @@ static void render_way_back(const json_t *doc, struct co_text *ret)
     {
         char text[32];
         int64_t bytes = co_get_int(pair, "lose_bytes"), transactions = co_get_int(pair, "lose_transactions");
-        co_text_add(ret, "%s: the way back is %s%s%s\n", co_get_str(pair, "name"),
-                    co_get_true(pair, "open") ? "open" : "closed", *co_get_str(pair, "reason") ? ": " : "",
-                    co_get_str(pair, "reason"));
+        const json_t *open = json_object_get(pair, "open");
+        const char *state = json_is_true(open) ? "open" : json_is_false(open) ? "closed" : "unknown";
+        co_text_add(ret, "%s: the way back is %s%s%s\n", co_get_str(pair, "name"), state,
+                    *co_get_str(pair, "reason") ? ": " : "",
+                    co_without_pair(co_get_str(pair, "reason"), co_get_str(pair, "name")));
         co_text_add(ret, "  if b were lost now: ");
         if (bytes == 0 || transactions == 0)
             co_text_add(ret, "nothing would be lost\n");
@@ -140,7 +143,7 @@ static int check_rollback(struct co_cli *cli)
     for (size_t i = 0; i < count; i++) {
         json_t *pair = json_object();
         co_json_set(pair, "name", co_json_text(ways[i].pair));
-        co_json_set(pair, "open", json_boolean(ways[i].open));
+        co_json_set(pair, "open", co_json_tristate(ways[i].open));
         co_json_set(pair, "reason", co_json_text(co_text_str(&ways[i].reason)));
         co_json_set(pair, "lose_bytes", co_json_count(ways[i].lose_bytes));
         co_json_set(pair, "lose_transactions", co_json_count(ways[i].lose_transactions));
@@ -154,6 +157,66 @@ static int check_rollback(struct co_cli *cli)
     return code;
 }
 
+/* ---------------------------------------------------------------- without the new primary */
+
+static json_t *lost_json(struct co_cli *cli)
+{
+    json_t *pairs = json_array();
+    for (size_t i = 0; i < cli->session.pair_count; i++) {
+        struct co_lost lost;
+        char time[40];
+        json_t *pair = json_object();
+        co_lost_look(&cli->session, cli->session.pairs[i], &lost);
+        co_wall_format(lost.last_seen_wall_ms, time, sizeof time);
+        co_json_set(pair, "name", co_json_text(lost.pair));
+        co_json_set(pair, "applied_position", co_json_known(co_text_str(&lost.applied)));
+        co_json_set(pair, "reason", co_json_known(co_text_str(&lost.reason)));
+        co_json_set(pair, "last_seen_position", co_json_known(co_text_str(&lost.last_seen)));
+        co_json_set(pair, "last_seen", lost.last_seen.bytes ? json_string(time) : json_null());
+        co_json_set(pair, "complete", json_boolean(lost.complete));
+        co_json_set(pair, "missing_bytes", co_json_count(lost.missing_bytes));
+        co_json_set(pair, "missing_transactions", co_json_count(lost.missing_transactions));
+        (void)json_array_append_new(pairs, pair);
+        co_lost_done(&lost);
+    }
+    return pairs;
+}
+
+static void say_lost(const json_t *pairs)
+{
+    size_t i;
+    json_t *pair;
+    json_array_foreach(pairs, i, pair)
+    {
+        CO_TEXT_AUTO text = CO_TEXT_INIT;
+        char size[32];
+        int64_t bytes = co_get_int(pair, "missing_bytes"), transactions = co_get_int(pair, "missing_transactions");
+        const char *applied = co_get_str(pair, "applied_position"), *seen = co_get_str(pair, "last_seen_position");
+        if (*applied)
+            co_text_add(&text, "%s: a has applied %s. ", co_get_str(pair, "name"), applied);
+        else
+            co_text_add(&text, "%s: what a has applied isn't known (%s). ", co_get_str(pair, "name"),
+                        co_without_pair(co_get_str(pair, "reason"), co_get_str(pair, "name")));
+        if (!*seen)
+            co_text_add(&text, "No position of b was ever recorded, so what is lost with it isn't known.");
+        else if (co_get_true(pair, "complete"))
+            co_text_add(&text,
+                        "That contains what was last seen of b (%s at %s); what b took after that isn't known, and lost.", seen,
+                        co_get_str(pair, "last_seen"));
+        else {
+            co_text_add(&text, "What was last seen of b is %s (at %s): ", seen, co_get_str(pair, "last_seen"));
+            if (transactions > 0)
+                co_text_add(&text, "%lld transactions", (long long)transactions);
+            else if (bytes > 0)
+                co_text_add(&text, "%s", co_format_bytes(bytes, size));
+            else
+                co_text_add(&text, "a part");
+            co_text_add(&text, " of it, and whatever b took after that, is lost.");
+        }
+        co_say("%s", co_text_str(&text));
+    }
+}
+
 int co_cmd_rollback(struct co_cli *cli)
 {
     struct co_run_options options;
@@ -164,12 +227,17 @@ int co_cmd_rollback(struct co_cli *cli)
         return check_rollback(cli);
     if (cli->session.partial && !cli->config->cutover.partial)
         return co_cli_usage(cli, "-p leaves pairs out, and the config doesn't say cutover.partial: true");
+    if (options.b_is_lost) {
+        json_t *lost = lost_json(cli);
+        say_lost(lost);
+        co_json_set(cli->doc, "lost", lost);
+    }
     if (cli->given[CO_OPTION_DRY_RUN])
-        return co_cli_dry_run(cli, CO_PLAN_ROLLBACK);
+        return co_cli_dry_run(cli, options.b_is_lost ? CO_PLAN_ROLLBACK_LOST : CO_PLAN_ROLLBACK);
     code = co_cli_confirm(cli,
-                          options.b_is_lost ? "Side a becomes the primary, and what only b has is given up"
+                          options.b_is_lost ? "Side a becomes the primary, what only b has is given up, and b must stay off"
                                             : "Side a becomes the primary again",
-                          true, CO_PLAN_ROLLBACK);
+                          true, options.b_is_lost ? CO_PLAN_ROLLBACK_LOST : CO_PLAN_ROLLBACK);
     return code ? code : work(cli, co_run_rollback, &options);
 }
 

@@ -1,6 +1,7 @@
 /* audit.c - what both sides were before a run and are after it: versions, sizes, settings, into the journal. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cutover/run.h"
 
@@ -52,6 +53,28 @@ static void facts_of(struct co_lane *lane, enum co_run_role role, const char *mo
     }
     co_endpoint_sink(ep, NULL);
     co_identity_data_done(&id);
+}
+
+void co_audit_resolve(const struct co_runner *run, const char *described, struct co_text *ret)
+{
+    const struct {
+        const char *name, *value;
+    } known[] = {
+        {"<token>", run->token}, {"<token of the run>", run->token}, {"<run>", run->row.id}, {"<run id>", run->row.id}};
+    co_text_set_str(ret, "");
+    for (const char *at = described ? described : ""; *at;) {
+        size_t plain = strcspn(at, "<"), bytes = 0;
+        co_text_add_bytes(ret, at, plain);
+        at += plain;
+        for (size_t i = 0; i < sizeof known / sizeof *known && !bytes; i++)
+            if (strncmp(at, known[i].name, strlen(known[i].name)) == 0) {
+                co_text_add(ret, "%s", known[i].value);
+                bytes = strlen(known[i].name);
+            }
+        if (!bytes && *at)
+            co_text_add_bytes(ret, at, bytes = 1);
+        at += bytes;
+    }
 }
 
 static int before(struct co_lane *lane, enum co_run_role role, struct co_error *err)

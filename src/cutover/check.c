@@ -168,6 +168,7 @@ enum co_exit co_check(struct co_session *session, enum co_check_stage stage_or_0
         struct co_endpoint *source = reach(pair, source_side, ret, &unknown);
         struct co_endpoint *target = reach(pair, co_side_other(source_side), ret, &unknown);
         enum co_check_stage stage = stage_or_0 ? stage_or_0 : pick_stage(source, target);
+        ret->stage = i == 0 || ret->stage == stage ? stage : (enum co_check_stage)0;
         int failed = check_pair(pair, NULL, source, target, stage, ret, err);
         if (failed)
             code = CO_EXIT_UNKNOWN;

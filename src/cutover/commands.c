@@ -173,12 +173,19 @@ static enum co_exit wrong_way(struct co_run_result *ret, bool cutover)
     return ret->exit_code = CO_EXIT_NO;
 }
 
+/* A run that was left comes before the question which side is the primary: that is what it leaves open. */
+static bool has_left_run(struct co_session *session)
+{
+    struct co_run_row row;
+    return session->journal && co_journal_unfinished(session->journal, &row, NULL) == 0;
+}
+
 enum co_exit co_run_cutover(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret)
 {
     struct co_error err = {0};
     if (whole_group(session, &err))
         return refuse_partial(ret, &err);
-    if (current_source(session) != CO_SIDE_A)
+    if (current_source(session) != CO_SIDE_A && !has_left_run(session))
         return wrong_way(ret, true);
     return run_table(session, options, CO_SIDE_A, "cutover", CO_PHASE_LOCK, ret);
 }
@@ -188,7 +195,7 @@ enum co_exit co_run_rollback(struct co_session *session, const struct co_run_opt
     struct co_error err = {0};
     if (whole_group(session, &err))
         return refuse_partial(ret, &err);
-    if (current_source(session) != CO_SIDE_B)
+    if (current_source(session) != CO_SIDE_B && !has_left_run(session))
         return wrong_way(ret, false);
     return run_table(session, options, CO_SIDE_B, options->b_is_lost ? "rollback_lost" : "rollback", CO_PHASE_LOCK, ret);
 }
@@ -212,23 +219,29 @@ enum co_exit co_abandon(struct co_session *session, const struct co_run_row *row
 
 static void look_back(struct co_session *session, struct co_pair *pair, struct co_way_back *ret)
 {
-    (void)session;
     struct co_lag *lag = NULL;
     struct co_error err = {0};
     struct co_lag_sample sample;
     ret->pair = co_pair_name(pair);
     ret->lose_bytes = ret->lose_transactions = -1;
+    ret->open = CO_UNKNOWN;
+    if (has_left_run(session)) {
+        ret->open = CO_NO;
+        co_text_set_str(&ret->reason, "a run was left: `changeover resume` comes first");
+        return;
+    }
     if (co_lag_new(pair, &lag, &err)) {
         co_text_set_str(&ret->reason, err.message);
         return;
     }
     co_lag_measure(lag, -1, &sample);
-    ret->open = sample.state == CO_GATE_OPEN || sample.state == CO_GATE_CLOSED;
+    ret->open = sample.state == CO_GATE_UNKNOWN ? CO_UNKNOWN : sample.state == CO_GATE_BROKEN ? CO_NO : CO_YES;
     ret->lose_bytes = sample.lag_bytes;
     ret->lose_transactions = sample.lag_transactions;
     co_text_set_str(&ret->reason, co_text_str(&sample.reason));
     if (sample.primary == CO_SIDE_A) {
-        ret->open = false;
+        ret->open = CO_NO;
+        ret->lose_bytes = ret->lose_transactions = 0;
         co_text_set_str(&ret->reason, "a is the primary: there is nothing to roll back");
     }
     co_lag_sample_done(&sample);
@@ -246,8 +259,8 @@ enum co_exit co_check_rollback(struct co_session *session, struct co_way_back **
     }
     for (size_t i = 0; i < session->pair_count; i++) {
         look_back(session, session->pairs[i], &(*ret)[i]);
-        if (!(*ret)[i].open)
-            worst = CO_EXIT_NO;
+        enum co_exit code = (*ret)[i].open == CO_YES ? CO_EXIT_DONE : (*ret)[i].open == CO_NO ? CO_EXIT_NO : CO_EXIT_UNKNOWN;
+        worst = code > worst ? code : worst;
         (*ret_count)++;
     }
     return worst;

@@ -93,7 +93,7 @@ struct co_plan {
     size_t count;
 };
 void co_plan_done(struct co_plan *plan);
-enum co_plan_kind { CO_PLAN_SETUP, CO_PLAN_CUTOVER, CO_PLAN_ROLLBACK, CO_PLAN_DETACH };
+enum co_plan_kind { CO_PLAN_SETUP, CO_PLAN_CUTOVER, CO_PLAN_ROLLBACK, CO_PLAN_ROLLBACK_LOST, CO_PLAN_DETACH };
 int co_plan_make(struct co_session *session, enum co_plan_kind kind, struct co_plan *ret, struct co_error *err);
 
 /* ---------------------------------------------------------------- commands */
@@ -116,10 +116,22 @@ enum co_exit co_run_resume(struct co_session *session, const struct co_run_optio
 enum co_exit co_run_abort(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret);
 enum co_exit co_run_detach(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret);
 
+/* rollback --b-is-lost: what the follower has, and the newest position of the primary that this journal knows. */
+struct co_lost {
+    const char *pair;
+    struct co_text applied;           /* "" : not known, see reason */
+    struct co_text reason, last_seen; /* last_seen "": none was recorded */
+    int64_t last_seen_wall_ms;
+    int64_t missing_bytes, missing_transactions; /* of last_seen; -1 unknown */
+    bool complete;                               /* all of last_seen is there */
+};
+void co_lost_look(struct co_session *session, struct co_pair *pair, struct co_lost *ret);
+void co_lost_done(struct co_lost *lost);
+
 /* rollback --check: is the way back open, and what would it lose. One text a pair. */
 struct co_way_back {
     const char *pair;
-    bool open;
+    enum co_tristate open;
     struct co_text reason;                 /* why not, or "" */
     int64_t lose_bytes, lose_transactions; /* if B were lost now; -1 unknown */
 };
@@ -140,6 +152,7 @@ struct co_finding_row {
 struct co_findings {
     struct co_finding_row *rows;
     size_t count;
+    enum co_check_stage stage; /* what was checked for; 0: pairs differ */
 };
 void co_findings_done(struct co_findings *findings);
 /* stage 0: picks it (setup while B doesn't follow A, else cutover). Exit: done, no (an unaccepted error, or a

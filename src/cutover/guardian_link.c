@@ -45,15 +45,42 @@ static void own_path(char *ret, size_t ret_bytes)
         snprintf(ret, ret_bytes, "/proc/self/exe");
 }
 
+/* What CI systems find the processes of a job by when they end it (Jenkins, GitHub's runner). */
+static bool marks_a_job(const char *variable)
+{
+    static const char *const names[] = {
+        "JENKINS_NODE_COOKIE=", "JENKINS_SERVER_COOKIE=", "HUDSON_COOKIE=", "RUNNER_TRACKING_ID="};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strncmp(variable, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
+static char **guardian_environment(void)
+{
+    size_t count = 0, kept = 0;
+    while (environ[count])
+        count++;
+    char **copy = calloc(count + 1, sizeof *copy);
+    for (size_t i = 0; copy && i < count; i++)
+        if (!marks_a_job(environ[i]))
+            copy[kept++] = environ[i];
+    return copy;
+}
+
 static int spawn_with(struct co_runner *run, int child_fd, int lock_fd, pid_t *ret_pid, struct co_error *err)
 {
     size_t count = 0;
     const char **argv = calloc(run->lane_count * 2 + 12, sizeof *argv);
     CO_AUTOFREE char *pid = co_printf("%ld", (long)getpid());
+    char **environment = guardian_environment();
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attr;
-    if (!argv || !pid)
+    if (!argv || !pid || !environment) {
+        free(argv);
+        free(environment);
         return co_fail(err, CO_E_NOMEM, "out of memory");
+    }
     argv[count++] = "changeover";
     argv[count++] = "guardian";
     argv[count++] = run->session->config_path;
@@ -74,10 +101,11 @@ static int spawn_with(struct co_runner *run, int child_fd, int lock_fd, pid_t *r
                                              CHILD_LOCK + 1); /* a connection that a library left open would outlive us */
     char path[PATH_MAX];
     own_path(path, sizeof path);
-    int failed = posix_spawn(ret_pid, path, &files, &attr, (char *const *)argv, environ);
+    int failed = posix_spawn(ret_pid, path, &files, &attr, (char *const *)argv, environment);
     posix_spawn_file_actions_destroy(&files);
     posix_spawnattr_destroy(&attr);
     free(argv);
+    free(environment);
     return failed ? co_fail(err, CO_E_IO, "the guardian process can't be started: %s", strerror(failed)) : 0;
 }
 
@@ -104,26 +132,22 @@ static int await_ready(struct co_runner *run, struct co_error *err)
     }
 }
 
-/* Where the end of one process group or container ends the guardian too, nobody is left to undo at once. */
-static const char *dies_with_us(void)
-{
-    if (access("/.dockerenv", F_OK) == 0 || access("/run/.containerenv", F_OK) == 0 || getenv("KUBERNETES_SERVICE_HOST"))
-        return "this is a container";
-    if (getenv("CI"))
-        return "this is a CI job";
-    return NULL;
-}
-
+/* Where one stop ends the guardian, too, nobody is left to undo at once. */
 static void warn_of_common_end(struct co_runner *run)
 {
-    const char *where = dies_with_us();
-    if (!where)
-        return;
-    co_runner_say(
-        run, NULL, CO_WATCH_NOTE,
-        "%s: if it is stopped as a whole, tool and guardian die together and both sides stay closed until `changeover resume`",
-        where);
-    co_journal_event(run->journal, run->row.id, NULL, "guardian", where, NULL);
+    CO_TEXT_AUTO with = CO_TEXT_INIT;
+    bool own_scope = co_scope_enter((long)run->guardian->pid, run->row.id);
+    bool shared = co_scope_shared(own_scope, &with);
+    if (shared)
+        co_runner_say(run, NULL, CO_WATCH_NOTE,
+                      "%s: if it is stopped as a whole, tool and guardian die together and both sides stay closed until "
+                      "`changeover resume`",
+                      co_text_str(&with));
+    co_journal_event(run->journal, run->row.id, NULL, "guardian",
+                     shared      ? co_text_str(&with)
+                     : own_scope ? "in a systemd scope of its own"
+                                 : "in a session of its own",
+                     NULL);
 }
 
 int co_guardian_start(struct co_runner *run, struct co_error *err)

@@ -18,7 +18,7 @@ static int meet(struct co_lane *lane, enum co_run_role role, struct co_error *er
 {
     struct co_runner *run = lane->run;
     if (run->source_lost && role == CO_SOURCE)
-        return 0;
+        return co_lost_is_gone(lane, err);
     struct co_identity_data id = {0};
     struct co_endpoint *ep = lane->main[role];
     enum co_result got = co_ep_identify(ep, co_now_ns() + CO_CONNECT_NS, &id, err);

@@ -9,6 +9,7 @@
 
 #define WAIT_SLICE_NS (200 * CO_NS_PER_MS)
 #define POLL_NS CO_NS_PER_MS
+#define STILL_NS (500 * CO_NS_PER_MS)
 #define OPEN_BUDGET_NS (30 * CO_NS_PER_S)
 
 /* ---------------------------------------------------------------- fence, drain, capture */
@@ -87,11 +88,40 @@ int co_do_drain(struct co_runner *run)
     return run->source_lost ? 0 : co_lanes_each(run, drain_lane);
 }
 
+/* The source is lost: whatever the target has received of it and not applied yet would be lost, too. Seen to stand still. */
+static int let_it_apply(struct co_lane *lane)
+{
+    struct co_runner *run = lane->run;
+    CO_TEXT_AUTO before = CO_TEXT_INIT;
+    int64_t still_since_ns = co_now_ns();
+    for (;;) {
+        enum co_result got =
+            co_ep_applied(lane->main[CO_TARGET], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error);
+        if (got != CO_DONE && got != CO_AGAIN)
+            return co_lane_fail(lane, got);
+        int64_t now_ns = co_now_ns();
+        if (got == CO_DONE && strcmp(co_text_str(&lane->position), co_text_str(&before)) != 0) {
+            co_text_set_str(&before, co_text_str(&lane->position));
+            still_since_ns = now_ns;
+        }
+        if (got == CO_DONE && now_ns - still_since_ns >= STILL_NS)
+            return 0;
+        if (co_run_cancelled(run, &lane->error)) {
+            co_hint(&lane->error, "It still applies what it had received: try again when it is done, or with a longer "
+                                  "--max-write-pause.");
+            return lane->error.code;
+        }
+        co_wait_until(now_ns + STILL_NS / 10, run->session->wake_fd);
+    }
+}
+
 static int capture_lane(struct co_lane *lane)
 {
     struct co_runner *run = lane->run;
     enum co_run_role role = run->source_lost ? CO_TARGET : CO_SOURCE;
     enum co_result got;
+    if (run->source_lost && let_it_apply(lane))
+        return lane->error.code;
     while ((got = run->source_lost
                       ? co_ep_applied(lane->main[CO_TARGET], co_run_deadline(run, CO_CALL_NS), &lane->position, &lane->error)
                       : co_ep_capture(lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->position,

@@ -28,6 +28,8 @@ static int add_step(struct co_pair *pair, const struct co_step *step, enum co_si
 {
     enum co_side side = step->role == CO_SOURCE ? source : co_side_other(source);
     struct co_endpoint *at = ep[step->role], *other = ep[!step->role];
+    if (!at || (!other && (step->flags & CO_STEP_BOTH)))
+        return 0; /* that side is lost */
     if (!co_ep_step_wanted(at, other, step))
         return 0;
     CO_TEXT_AUTO text = CO_TEXT_INIT;
@@ -115,7 +117,7 @@ int co_plan_make(struct co_session *session, enum co_plan_kind kind, struct co_p
     struct co_endpoint *(*eps)[2] = calloc(session->pair_count ? session->pair_count : 1, sizeof *eps);
     if (!eps)
         return co_fail(err, CO_E_NOMEM, "out of memory");
-    enum co_side source = kind == CO_PLAN_ROLLBACK ? CO_SIDE_B : CO_SIDE_A;
+    enum co_side source = kind == CO_PLAN_ROLLBACK || kind == CO_PLAN_ROLLBACK_LOST ? CO_SIDE_B : CO_SIDE_A;
     if (kind == CO_PLAN_DETACH && session->pair_count)
         source = co_pair_source(session->pairs[0]);
     int failed = 0;
@@ -123,6 +125,8 @@ int co_plan_make(struct co_session *session, enum co_plan_kind kind, struct co_p
         co_pair_set_source(session->pairs[i], source);
         for (int role = 0; role < 2; role++) {
             enum co_side side = role == CO_SOURCE ? source : co_side_other(source);
+            if (kind == CO_PLAN_ROLLBACK_LOST && role == CO_SOURCE)
+                continue;
             eps[i][role] = co_endpoint_new(session->pairs[i], side, CO_CONN_MAIN);
             if (!eps[i][role])
                 failed = co_fail(err, CO_E_NOMEM, "out of memory");

@@ -209,9 +209,20 @@ int co_hooks_run(struct co_runner *run, const struct co_hooks *hooks, const char
 
 /* ---- audit.c ---- */
 void co_audit_facts(struct co_runner *run, const char *moment); /* "before", "after" */
+/* A described statement as it is executed now: what stands for the run and its token becomes theirs. NULL counts as "". */
+void co_audit_resolve(const struct co_runner *run, const char *described, struct co_text *ret);
 
 /* ---- check.c ---- */
 int co_check_lane(struct co_lane *lane, enum co_check_stage stage, struct co_findings *findings, struct co_error *err);
+
+/* ---- lost.c ---- */
+int co_lost_is_gone(struct co_lane *lane, struct co_error *err); /* 0, or why the source can't be taken for lost */
+
+/* ---- scope.c ---- */
+/* A systemd scope of its own for the process; true: it is seen in it. */
+bool co_scope_enter(long pid, const char *run);
+/* Is there one thing whose stop ends this process and the guardian together? *ret_with: "this is a container", ... */
+bool co_scope_shared(bool own_scope, struct co_text *ret_with);
 
 /* ---- guardian_link.c: the tool's end ---- */
 int co_guardian_start(struct co_runner *run, struct co_error *err);

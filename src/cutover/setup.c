@@ -25,12 +25,14 @@ static int64_t begin_row(struct co_lane *lane, const struct co_step *step, struc
     int64_t row = -1;
     if (co_ep_step_describe(ep, other, step, co_now_ns() + CO_CALL_NS, &text, &err) != CO_DONE)
         co_text_add(&text, "(not described: %s)", err.message);
+    CO_TEXT_AUTO statement = CO_TEXT_INIT;
+    co_audit_resolve(run, co_text_str(&text), &statement);
     struct co_step_row entry = {.pair = co_pair_name(lane->pair),
                                 .side = co_side_name(co_endpoint_side(ep)),
                                 .phase = run->phase,
                                 .step = step->name,
                                 .action = "apply",
-                                .statement = co_text_str(&text)};
+                                .statement = co_text_str(&statement)};
     co_journal_step_begin(run->journal, run->row.id, &entry, &row, NULL);
     return row;
 }

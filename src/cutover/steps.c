@@ -20,12 +20,14 @@ static int64_t record_begin(struct co_lane *lane, const struct co_step *step, co
     struct co_runner *run = lane->run;
     int64_t row = -1;
     enum co_side side = step->role == CO_SOURCE ? run->source : co_side_other(run->source);
+    CO_TEXT_AUTO statement = CO_TEXT_INIT;
+    co_audit_resolve(run, lane->statements ? lane->statements[index] : NULL, &statement);
     struct co_step_row entry = {.pair = co_pair_name(lane->pair),
                                 .side = co_side_name(side),
                                 .phase = run->phase,
                                 .step = step->name,
                                 .action = action,
-                                .statement = lane->statements && lane->statements[index] ? lane->statements[index] : ""};
+                                .statement = co_text_str(&statement)};
     co_journal_step_begin(run->journal, run->row.id, &entry, &row, NULL);
     return row;
 }

@@ -307,7 +307,11 @@ enum co_exit co_undo(struct co_runner *run, bool refused, enum co_exit refuse_ex
         co_runner_note(run, &err);
     (void)CO_FAULT("undo:end");
     co_journal_phase_end(run->journal, row, "done", NULL, NULL);
-    co_runner_say(run, NULL, CO_WATCH_PHASE_END, "undo took %lld ms", (long long)((co_now_ns() - began) / CO_NS_PER_MS));
+    if (run->session->watch) {
+        struct co_watch_event event = {
+            .kind = CO_WATCH_PHASE_END, .phase = "undo", .text = "done", .ms = (co_now_ns() - began) / CO_NS_PER_MS};
+        run->session->watch(&event, run->session->watch_arg);
+    }
     run->result->outcome = refused ? "refused" : "undone";
     run->result->exit_code = refused ? refuse_exit : CO_EXIT_UNDONE;
     run->result->primary = run->source_lost ? -1 : (int)run->source;

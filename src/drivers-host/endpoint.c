@@ -267,6 +267,12 @@ static enum co_result ensure_connection(struct co_call_state *state, bool offlin
         state->deadline_ns = half_of(deadline_ns);
     state->call.deadline_ns = state->deadline_ns;
     enum co_result result = connect_now(state);
+    if (result == CO_DONE && ep->was_connected && state->has_run && ep->pair->journal) {
+        CO_TEXT_AUTO text = CO_TEXT_INIT;
+        co_text_add(&text, "the connection to side %s was lost and is open again, for %s", co_side_name(ep->side), state->what);
+        co_journal_event(ep->pair->journal, state->run.id, co_pair_name(ep->pair), "reconnected", co_text_str(&text), NULL);
+    }
+    ep->was_connected = ep->was_connected || result == CO_DONE;
     state->deadline_ns = state->call.deadline_ns = deadline_ns;
     if (result != CO_DONE && offline && is_away(state->err->code)) {
         co_debug("%s: goes on without a connection: %s", state->what, state->err->message);

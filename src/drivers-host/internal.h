@@ -91,6 +91,7 @@ struct co_endpoint {
     pthread_mutex_t lock;
     struct co_conn *conn;
     bool busy; /* a call is under way on conn */
+    bool was_connected;
 
     struct co_run_copy *issued; /* of a late call: the run as it was when the call was made */
     enum co_run_role issued_role;

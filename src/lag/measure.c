@@ -197,6 +197,17 @@ static bool look_at_link(struct co_lag *lag, struct co_lag_sample *ret)
     return good;
 }
 
+/* Replication doesn't run, so there is no lag; where both sides stand is known all the same, and is what counts when one of
+ * them is lost. */
+static void note_positions(struct co_lag *lag, struct co_lag_sample *ret)
+{
+    struct co_error err = {0};
+    if (co_ep_position(lag->ep[ret->primary], co_now_ns() + CALL_NS, &ret->primary_position, &err) != CO_DONE)
+        co_text_clear(&ret->primary_position);
+    if (co_ep_applied(lag->ep[!ret->primary], co_now_ns() + CALL_NS, &ret->applied_position, &err) != CO_DONE)
+        co_text_clear(&ret->applied_position);
+}
+
 static bool ask_position(struct co_lag *lag, struct co_lag_sample *ret)
 {
     struct co_error err = {0};
@@ -315,8 +326,12 @@ void co_lag_measure(struct co_lag *lag, int64_t timeout_ms, struct co_lag_sample
     begin(lag, ret);
     if (timeout_ms < 0)
         timeout_ms = co_pair_config(lag->pair)->gate.max_ms + 1000;
-    if (!look_at_roles(lag, ret) || !look_at_link(lag, ret))
+    if (!look_at_roles(lag, ret))
         return;
+    if (!look_at_link(lag, ret)) {
+        note_positions(lag, ret);
+        return;
+    }
     int64_t from_ns = co_now_ns();
     enum co_order order = CO_ORDER_UNKNOWN;
     if (!ask_position(lag, ret) || !ask_applied(lag, co_text_str(&ret->primary_position), ret, &order))
@@ -370,8 +385,11 @@ static void remember(struct co_lag *lag, int64_t at_ns, const char *position)
 void co_lag_watch(struct co_lag *lag, struct co_lag_sample *ret)
 {
     begin(lag, ret);
-    if (!look_at_roles(lag, ret) || !look_at_link(lag, ret)) {
+    bool roles = look_at_roles(lag, ret);
+    if (!roles || !look_at_link(lag, ret)) {
         forget(lag);
+        if (roles)
+            note_positions(lag, ret);
         return;
     }
     int64_t asked_ns = co_now_ns();

@@ -194,6 +194,26 @@ static bool went_wrong(const json_t *step)
     return true;
 }
 
+/* Events that are faults, or what was done about one. */
+static bool is_met(const json_t *event)
+{
+    static const char *const kinds[] = {"error", "breach", "taken_over", "reconnected", "source_unreachable", "lost", "marker"};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(S(event, "kind"), kinds[i]) == 0)
+            return true;
+    return false;
+}
+
+/* As the error of a phase. */
+static bool is_told(const json_t *document, const char *text)
+{
+    size_t i;
+    json_t *phase;
+    json_array_foreach(part(document, "phases"), i,
+                       phase) if (strcmp(S(json_object_get(phase, "error"), "message"), text) == 0) return true;
+    return false;
+}
+
 /* Phases that failed, steps that didn't do what they should, and steps that nobody saw end. */
 static void say_faults(struct co_layout *layout, const json_t *document)
 {
@@ -222,6 +242,18 @@ static void say_faults(struct co_layout *layout, const json_t *document)
         const char *result = S(at, "result"), *detail = S(at, "detail"), *side = S(at, "side");
         co_text_add(&line, "%s of %s, pair %s%s%s: %s%s%s", S(at, "action"), S(at, "step"), S(at, "pair"),
                     side[0] ? ", side " : "", side, result[0] ? result : "not seen to end", detail[0] ? ": " : "", detail);
+        co_layout_item(layout, whole(layout, &line));
+    }
+    json_array_foreach(part(document, "events"), i, at)
+    {
+        if (!is_met(at) || is_told(document, S(at, "text")))
+            continue;
+        if (said++ == 0)
+            co_layout_heading(layout, "What was met");
+        CO_TEXT_AUTO line = CO_TEXT_INIT;
+        const char *pair = S(at, "pair");
+        co_text_add(&line, "%s%s%s at %s: %s (%s)", S(at, "kind"), pair[0] ? ", pair " : "", pair, S(at, "at"), S(at, "text"),
+                    S(at, "actor"));
         co_layout_item(layout, whole(layout, &line));
     }
     if (said)

@@ -214,6 +214,7 @@ static void heard(struct fk_server *s, char *line)
     }
     if (!s->up_hello) {
         s->up_hello = true;
+        fk_received_drop(s); /* what isn't applied is asked for again; while the source is gone it is kept */
         ask(s);
         return;
     }
@@ -254,7 +255,6 @@ void fk_up_prepare(struct fk_server *s)
         fk_up_close(s, message);
         return;
     }
-    fk_received_drop(s); /* what isn't applied is asked for again */
     fk_buffer_str(&s->up_out, "hello account=replicator");
     fk_put(&s->up_out, "password", s->password);
     fk_put(&s->up_out, "name", s->d.slot);
