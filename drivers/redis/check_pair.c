@@ -110,7 +110,7 @@ static void check_users(struct co_call *call, const struct rd_facts *a, const st
         const char *line = rd_text(a->users->element[at]), *name, *theirs;
         size_t bytes;
 
-        if (strncmp(line, "user ", 5) != 0)
+        if (strncmp(line, "user ", 5) != 0 || rd_rights_is_kept(line))
             continue;
         name = line + 5;
         bytes = strcspn(name, " ");
@@ -119,7 +119,8 @@ static void check_users(struct co_call *call, const struct rd_facts *a, const st
             rd_find(call, strncmp(name + bytes, " off ", 5) == 0 ? CO_INFO : CO_ERROR, b, "user_missing",
                     "Create it (ACL SETUSER with the rules that ACL LIST shows on the source) and save it.",
                     "the ACL user %.*s exists on the source only: its clients couldn't log in", (int)bytes, name);
-        else if (strcmp(theirs, line) != 0)
+        else if (strcmp(theirs, line) != 0 && !rd_rights_are_kept_for(a->state.users, name, bytes) &&
+                 !rd_rights_are_kept_for(b->state.users, name, bytes)) /* a closed side's aren't its own */
             rd_find(call, CO_WARNING, b, "user_differs", "Compare ACL GETUSER on both.",
                     "the ACL user %.*s has other rules or another password than on the source", (int)bytes, name);
     }

@@ -15,6 +15,26 @@ static bool is(const struct rd_facts *side, const char *setting, const char *val
 
 /* ---------------------------------------------------------------- what the server is */
 
+/* 6.0 and 6.2: the fence takes rights from every ACL user, see rights.c. */
+static void check_rights(struct co_call *call, const struct rd_facts *side)
+{
+    size_t users = 0;
+
+    for (size_t at = 0; side->users && at < side->users->elements; at++)
+        users += !rd_rights_is_kept(rd_text(side->users->element[at]));
+    if (!side->users)
+        rd_find(
+            call, CO_ERROR, side, "acl_refused", "Grant the account what docs/redis.md lists.",
+            "ACL LIST is refused; before 7.0 scripts write past min-replicas-to-write, so the fence takes rights from users");
+    else if (users > RD_MAX_USERS)
+        rd_find(call, CO_ERROR, side, "users_too_many", "Remove users that are not used.",
+                "there are %zu ACL users, and a fence before 7.0 can take the rights of %d", users, RD_MAX_USERS);
+    else
+        rd_find(call, CO_INFO, side, "rights_taken", "",
+                "before 7.0 scripts write past min-replicas-to-write: while it is closed, @write and @scripting are taken "
+                "from its ACL users (clients get -NOPERM) and kept as changeover.kept.*");
+}
+
 static void check_version(struct co_call *call, const struct rd_facts *side)
 {
     const struct rd_version *version = &side->state.version;
@@ -24,16 +44,18 @@ static void check_version(struct co_call *call, const struct rd_facts *side)
     if (version->compatible < 500)
         rd_find(call, CO_ERROR, side, "version_too_old", "Upgrade to 5.0 or later.",
                 "%s %d.%d has no replication history that survives a promotion", product, version->major, version->minor);
+    else if (rd_rights_needed(version))
+        check_rights(call, side);
     else if (version->compatible < 700 && scripts > 0)
         rd_find(call, CO_ERROR, side, "scripts_pass_fence",
                 "Stop the clients that use EVAL before the cutover, reset the counters (CONFIG RESETSTAT) and consent, or "
-                "upgrade to 7.0.",
-                "before 7.0 a Lua script writes past min-replicas-to-write, and scripts were run %lld times since the server "
+                "upgrade to 6.0 or later.",
+                "before 6.0 a Lua script writes past min-replicas-to-write, and scripts were run %lld times since the server "
                 "started",
                 (long long)scripts);
     else if (version->compatible < 700)
         rd_find(call, CO_WARNING, side, "scripts_unfenced", "Make sure that no client uses EVAL during the cutover.",
-                "before 7.0 a Lua script writes past min-replicas-to-write; none was run since the server started");
+                "before 6.0 a Lua script writes past min-replicas-to-write; none was run since the server started");
     if (version->compatible < 602)
         rd_find(call, CO_WARNING, side, "no_pause", "Expect a full copy when the old primary begins to follow.",
                 "before 6.2 CLIENT PAUSE would hold back the tool too, so expiry goes on under the fence");

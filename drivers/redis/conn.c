@@ -138,16 +138,21 @@ static bool out_append(struct co_conn *conn, const char *data, size_t bytes)
 void rd_out(struct co_conn *conn, const char *arg, ...)
 {
     const char *argv[40];
-    int argc = 0;
+    size_t argc = 0;
     va_list args;
-    char *line = NULL;
-    long long bytes;
 
     va_start(args, arg);
     for (const char *next = arg; next && argc < 40; next = va_arg(args, const char *))
         argv[argc++] = next;
     va_end(args);
-    bytes = redisFormatCommandArgv(&line, argc, argv, NULL);
+    rd_out_list(conn, argc, argv);
+}
+
+void rd_out_list(struct co_conn *conn, size_t argc, const char **argv)
+{
+    char *line = NULL;
+    long long bytes = redisFormatCommandArgv(&line, (int)argc, argv, NULL);
+
     if (bytes < 0 || !out_append(conn, line, (size_t)bytes))
         conn->nomem = true;
     if (line) {
@@ -393,6 +398,7 @@ void rd_disconnect(struct co_conn *conn)
     if (!conn)
         return;
     rd_disconnect(conn->probe);
+    rd_rights_map_free(conn->rights);
     rd_net_close(conn->net);
     if (conn->reader)
         redisReaderFree(conn->reader);

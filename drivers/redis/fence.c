@@ -114,6 +114,11 @@ enum co_result rd_prepare(struct co_call *call)
     rd_note_originals(call, &state, period,
                       aof && strcmp(aof, "yes") == 0 ? rd_config_value(replies.reply[2], "appendfsync") : NULL);
     note_role(call, &state);
+    if (!rd_state_fenced_partly(&state)) {
+        result = rd_rights_try(call, &state);
+        if (result != CO_DONE)
+            return result;
+    }
     if (!rd_alive(call->conn->probe)) { /* without it probe_write connects when it is called */
         rd_disconnect(call->conn->probe);
         call->conn->probe = NULL;
@@ -153,11 +158,19 @@ static bool fence_wanted(struct co_call *call)
 
 static enum co_result fence_describe(struct co_call *call, struct co_text *ret)
 {
+    RD_STATE(state);
+    enum co_result result = call->conn ? rd_look(call, call->conn, RD_LOOK_REPLICATION, &state) : CO_DONE;
+
+    if (result != CO_DONE)
+        return result;
     call->host->text_set(call->ctx, ret, "", 0);
-    call->host->text_add(
-        call->ctx, ret,
-        "MULTI\nSET " RD_FENCE_KEY " <token of the run>\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT "\n"
-        "CONFIG SET min-replicas-max-lag 10 (where it is 0)\nCONFIG REWRITE\nCONFIG SET repl-ping-replica-period 3600\n");
+    call->host->text_add(call->ctx, ret,
+                         "MULTI\nSET " RD_FENCE_KEY " <token of the run>\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT "\n"
+                         "CONFIG SET min-replicas-max-lag 10 (where it is 0)\n");
+    if (call->conn)
+        rd_rights_describe(call, &state, false, ret);
+    call->host->text_add(call->ctx, ret, "CONFIG REWRITE\n%sCONFIG SET repl-ping-replica-period 3600\n",
+                         state.acl_file ? "ACL SAVE\n" : "");
     if (rd_original_fsync(call))
         call->host->text_add(call->ctx, ret, "CONFIG SET appendfsync always\n");
     if (!call->conn || can_pause(call->conn))
@@ -176,7 +189,7 @@ static enum co_result fence_probe(struct co_call *call, enum co_presence *ret)
     if (!state.config_known)
         return rd_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE, "Grant the account what docs/redis.md lists.",
                        "CONFIG GET is refused");
-    *ret = rd_state_fenced(&state) ? CO_PRESENT : state.min_replicas >= RD_FENCE ? CO_PARTIAL : CO_ABSENT;
+    *ret = rd_state_fenced(&state) ? CO_PRESENT : rd_state_fenced_partly(&state) ? CO_PARTIAL : CO_ABSENT;
     return CO_DONE;
 }
 
@@ -188,7 +201,7 @@ static enum co_result fence_once(struct co_call *call, const struct rd_state *st
     if (with_key)
         rd_out(conn, "SET", RD_FENCE_KEY, call->run->token, NULL);
     rd_out_close(conn, state);
-    rd_out(conn, "CONFIG", "REWRITE", NULL);
+    rd_out_persist(conn, state);
     rd_out(conn, "CONFIG", "SET", "repl-ping-replica-period", "3600", NULL); /* not in the file: after the rewrite */
     rd_out_fsync(call, conn);
     if (can_pause(conn))
@@ -229,11 +242,11 @@ static enum co_result fence_revert(struct co_call *call)
                        "the server is a replica of %s:%lld: there is no fence to take back", state.master_host,
                        (long long)state.master_port);
     rd_out(call->conn, "MULTI", NULL);
-    rd_out_reopen(call, call->conn);
+    rd_out_reopen(call, call->conn, &state);
     rd_out(call->conn, "CONFIG", "SET", "repl-ping-replica-period", rd_original(call, call->side, "repl-ping-replica-period"),
            NULL);
     rd_out_fsync_back(call, call->conn);
-    rd_out(call->conn, "CONFIG", "REWRITE", NULL);
+    rd_out_persist(call->conn, &state);
     if (can_pause(call->conn))
         rd_out(call->conn, "CLIENT", "UNPAUSE", NULL);
     /* the last write's key stays until the marker goes: whoever resumes the undo must still see that nothing is lost */
@@ -304,6 +317,7 @@ static enum co_result gather(struct co_call *call, struct rd_state *state, int64
 {
     RD_REPLIES(replies);
     RD_TEXT info = NULL;
+    bool rights = rd_rights_needed(&call->conn->version);
     enum co_result result = learn_write_commands(call, call->conn);
     redisReply **part;
     const char *to_write, *lag;
@@ -316,6 +330,8 @@ static enum co_result gather(struct co_call *call, struct rd_state *state, int64
     rd_out(call->conn, "INFO", "commandstats", NULL);
     rd_out(call->conn, "CONFIG", "GET", "min-replicas-*", NULL);
     rd_out(call->conn, "GET", RD_FENCE_KEY, NULL);
+    if (rights)
+        rd_out(call->conn, "ACL", "LIST", NULL);
     result = rd_exec(call, call->conn, false, "the final position can't be read", &replies);
     if (result != CO_DONE)
         return result;
@@ -331,8 +347,11 @@ static enum co_result gather(struct co_call *call, struct rd_state *state, int64
     state->config_known = to_write && lag && rd_parse_int(to_write, strlen(to_write), &state->min_replicas) &&
                           rd_parse_int(lag, strlen(lag), &state->max_lag);
     state->fence_key = strdup(rd_text(part[4]));
-    if (!state->fence_key)
+    if (rights && part[5]->type == REDIS_REPLY_ARRAY)
+        state->users = rd_rights_join(part[5]);
+    if (!state->fence_key || (rights && part[5]->type == REDIS_REPLY_ARRAY && !state->users))
         return rd_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
+    state->rights = rd_rights_judge(call->conn, state->users);
     *ret_calls = rd_write_calls(rd_text(part[2]), call->conn->write_commands, call->conn->write_command_count);
     if (*ret_calls < 0)
         return rd_fail(call, CO_NO_EFFECT, CO_E_UNSUPPORTED, "Allow INFO commandstats.",

@@ -137,6 +137,9 @@ void rd_state_done(struct rd_state *state)
     free(state->config_file);
     free(state->marker);
     free(state->fence_key);
+    if (state->users)
+        explicit_bzero(state->users, strlen(state->users));
+    free(state->users);
     memset(state, 0, sizeof(*state));
 }
 
@@ -189,9 +192,20 @@ int rd_state_parse(struct rd_state *state, const char *info)
     return 0;
 }
 
+/* Somebody may write by a script, or it isn't known. */
+static bool rights_left(const struct rd_state *state)
+{
+    return state->rights == RD_RIGHTS_FREE || state->rights == RD_RIGHTS_PARTLY || state->rights == RD_RIGHTS_UNKNOWN;
+}
+
 bool rd_state_fenced(const struct rd_state *state)
 {
-    return state->config_known && state->min_replicas >= RD_FENCE && state->max_lag > 0;
+    return state->config_known && state->min_replicas >= RD_FENCE && state->max_lag > 0 && !rights_left(state);
+}
+
+bool rd_state_fenced_partly(const struct rd_state *state)
+{
+    return state->min_replicas >= RD_FENCE || state->rights == RD_RIGHTS_TAKEN || state->rights == RD_RIGHTS_PARTLY;
 }
 
 enum co_tristate rd_state_accepts_writes(const struct rd_state *state)

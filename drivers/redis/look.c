@@ -40,9 +40,11 @@ static char *join(const struct rd_replies *replies, size_t count)
     return text;
 }
 
-static bool take_config(struct rd_state *state, const redisReply *replicas, const redisReply *read_only,
-                        const redisReply *marker, const redisReply *fence)
+/* replies: CONFIG GET min-replicas-*, replica-read-only, the marker's setting; GET of the fence's key */
+static bool take_config(struct rd_state *state, redisReply *const *replies)
 {
+    const redisReply *replicas = replies[0], *read_only = replies[1], *marker = replies[2], *fence = replies[3];
+
     const char *to_write = rd_config_value(replicas, "min-replicas-to-write");
     const char *lag = rd_config_value(replicas, "min-replicas-max-lag");
     const char *only = rd_config_value(read_only, "replica-read-only");
@@ -56,12 +58,34 @@ static bool take_config(struct rd_state *state, const redisReply *replicas, cons
     return state->marker && state->fence_key;
 }
 
+/* replies: ACL LIST, CONFIG GET aclfile. An account that may not ask sees what it may see, and no more is claimed. */
+static bool take_rights(const struct co_conn *conn, struct rd_state *state, redisReply *const *replies)
+{
+    const char *file = rd_config_value(replies[1], "aclfile");
+
+    state->acl_file = file && *file;
+    if (replies[0]->type == REDIS_REPLY_ARRAY) {
+        state->users = rd_rights_join(replies[0]);
+        if (!state->users)
+            return false;
+    }
+    state->rights = rd_rights_judge(conn, state->users);
+    return true;
+}
+
 enum co_result rd_look(struct co_call *call, struct co_conn *conn, enum rd_look_depth depth, struct rd_state *ret)
 {
     RD_REPLIES(replies);
     RD_TEXT info = NULL;
     size_t sections = depth == RD_LOOK_ALL ? 4 : 3;
+    bool rights = rd_rights_needed(&conn->version);
     enum co_result result;
+
+    if (rights && rd_rights_learn(call, conn) != CO_DONE) {
+        if (!rd_alive(conn))
+            return CO_NO_EFFECT;
+        memset(call->err, 0, sizeof(*call->err));
+    }
 
     rd_out(conn, "INFO", "server", NULL);
     rd_out(conn, "INFO", "replication", NULL);
@@ -72,6 +96,10 @@ enum co_result rd_look(struct co_call *call, struct co_conn *conn, enum rd_look_
     rd_out(conn, "CONFIG", "GET", "replica-read-only", NULL);
     rd_out(conn, "CONFIG", "GET", RD_MARKER_SETTING, NULL);
     rd_out(conn, "GET", RD_FENCE_KEY, NULL);
+    if (rights) {
+        rd_out(conn, "ACL", "LIST", NULL);
+        rd_out(conn, "CONFIG", "GET", "aclfile", NULL);
+    }
     result = rd_exchange(call, conn, false, &replies);
     if (result != CO_DONE)
         return result;
@@ -82,9 +110,8 @@ enum co_result rd_look(struct co_call *call, struct co_conn *conn, enum rd_look_
         }
     }
     info = join(&replies, sections);
-    if (!info || rd_state_parse(ret, info) != 0 ||
-        !take_config(ret, replies.reply[sections], replies.reply[sections + 1], replies.reply[sections + 2],
-                     replies.reply[sections + 3]))
+    if (!info || rd_state_parse(ret, info) != 0 || !take_config(ret, replies.reply + sections) ||
+        (rights && !take_rights(conn, ret, replies.reply + sections + 4)))
         return rd_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     return CO_DONE;
 }
@@ -130,7 +157,9 @@ enum co_result rd_identify(struct co_call *call, struct co_identity *ret)
     set_text(call, ret->incarnation, state.run_id);
     ret->role = state.loading || state.syncing ? CO_ROLE_OTHER : state.primary ? CO_ROLE_PRIMARY : CO_ROLE_FOLLOWER;
     ret->accepts_writes = rd_state_accepts_writes(&state);
-    ret->fenced = !state.config_known ? CO_UNKNOWN : rd_state_fenced(&state) ? CO_YES : CO_NO;
+    ret->fenced = !state.config_known || state.rights == RD_RIGHTS_UNKNOWN ? CO_UNKNOWN
+                  : rd_state_fenced(&state)                                ? CO_YES
+                                                                           : CO_NO;
     ret->empty = state.loading ? CO_UNKNOWN : empty ? CO_YES : CO_NO;
     ret->data_bytes = rd_info_int(rd_text(replies.reply[1]), "used_memory", -1);
     return CO_DONE;
@@ -198,11 +227,15 @@ enum co_result rd_settings(struct co_call *call)
     rd_out(call->conn, "CONFIG", "GET", "*", NULL);
     rd_out(call->conn, "INFO", "keyspace", NULL);
     rd_out(call->conn, "INFO", "memory", NULL);
+    rd_out(call->conn, "ACL", "LIST", NULL); /* 6.0 */
     result = rd_exchange(call, call->conn, false, &replies);
     if (result != CO_DONE)
         return result;
-    if (rd_failed(call, &replies, "the settings can't be read"))
+    if (replies.reply[0]->type == REDIS_REPLY_ERROR) {
+        rd_error_of_reply(call, replies.reply[0], "the settings can't be read");
         return CO_NO_EFFECT;
+    }
+    rd_rights_facts(call, replies.reply[3]);
     for (size_t at = 0; at + 1 < replies.reply[0]->elements; at += 2) {
         const char *name = rd_text(replies.reply[0]->element[at]);
 
@@ -233,6 +266,8 @@ enum co_result rd_discover(struct co_call *call)
     }
     if (rd_state_fenced(&state))
         call->host->found(call->ctx, state.primary ? "fence" : "closure", "min-replicas-to-write " RD_FENCE_TEXT, run);
+    if (state.rights == RD_RIGHTS_TAKEN || state.rights == RD_RIGHTS_PARTLY)
+        call->host->found(call->ctx, "rights", "taken from ACL users, kept as changeover.kept.*", run);
     if (!state.primary) {
         RD_TEXT name = NULL;
 

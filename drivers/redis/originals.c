@@ -117,12 +117,14 @@ void rd_out_close(struct co_conn *conn, const struct rd_state *state)
     rd_out(conn, "CONFIG", "SET", "min-replicas-to-write", RD_FENCE_TEXT, NULL);
     if (state->max_lag <= 0) /* 0 switches the refusal off */
         rd_out(conn, "CONFIG", "SET", "min-replicas-max-lag", "10", NULL);
+    rd_out_take_rights(conn, state);
 }
 
-void rd_out_reopen(struct co_call *call, struct co_conn *conn)
+void rd_out_reopen(struct co_call *call, struct co_conn *conn, const struct rd_state *state)
 {
     rd_out(conn, "CONFIG", "SET", "min-replicas-to-write", rd_original(call, call->side, "min-replicas-to-write"), NULL);
     rd_out(conn, "CONFIG", "SET", "min-replicas-max-lag", rd_original(call, call->side, "min-replicas-max-lag"), NULL);
+    rd_out_give_rights(conn, state);
 }
 
 enum co_result rd_change(struct co_call *call, const char *what)

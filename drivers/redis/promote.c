@@ -42,9 +42,18 @@ static bool close_wanted(struct co_call *call)
 
 static enum co_result close_describe(struct co_call *call, struct co_text *ret)
 {
-    return describe(call, ret,
-                    "MULTI\nCONFIG SET replica-read-only yes\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT
-                    "\nCONFIG SET min-replicas-max-lag 10 (where it is 0)\nCONFIG REWRITE\nEXEC");
+    RD_STATE(state);
+    enum co_result result = call->conn ? rd_look(call, call->conn, RD_LOOK_REPLICATION, &state) : CO_DONE;
+
+    if (result != CO_DONE)
+        return result;
+    describe(call, ret,
+             "MULTI\nCONFIG SET replica-read-only yes\nCONFIG SET min-replicas-to-write " RD_FENCE_TEXT
+             "\nCONFIG SET min-replicas-max-lag 10 (where it is 0)\n");
+    if (call->conn)
+        rd_rights_describe(call, &state, false, ret);
+    call->host->text_add(call->ctx, ret, "CONFIG REWRITE\n%sEXEC", state.acl_file ? "ACL SAVE\n" : "");
+    return CO_DONE;
 }
 
 static enum co_result close_probe(struct co_call *call, enum co_presence *ret)
@@ -56,7 +65,7 @@ static enum co_result close_probe(struct co_call *call, enum co_presence *ret)
         result = need_config(call, &state);
     if (result != CO_DONE)
         return result;
-    *ret = rd_state_fenced(&state) ? CO_PRESENT : state.min_replicas >= RD_FENCE ? CO_PARTIAL : CO_ABSENT;
+    *ret = rd_state_fenced(&state) ? CO_PRESENT : rd_state_fenced_partly(&state) ? CO_PARTIAL : CO_ABSENT;
     return CO_DONE;
 }
 
@@ -72,7 +81,7 @@ static enum co_result close_apply(struct co_call *call)
     rd_out(call->conn, "MULTI", NULL);
     rd_out(call->conn, "CONFIG", "SET", "replica-read-only", "yes", NULL);
     rd_out_close(call->conn, &state);
-    rd_out(call->conn, "CONFIG", "REWRITE", NULL);
+    rd_out_persist(call->conn, &state);
     return rd_change(call, "the target can't be closed");
 }
 
@@ -87,8 +96,8 @@ static enum co_result close_revert(struct co_call *call)
         return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "Make it follow again first (`changeover setup`).",
                        "the target is still a primary: it stays closed, because opening it would make two");
     rd_out(call->conn, "MULTI", NULL);
-    rd_out_reopen(call, call->conn);
-    rd_out(call->conn, "CONFIG", "REWRITE", NULL);
+    rd_out_reopen(call, call->conn, &state);
+    rd_out_persist(call->conn, &state);
     return rd_change(call, "the target's settings can't be put back");
 }
 
@@ -161,10 +170,15 @@ static enum co_result promote_revert(struct co_call *call)
 
 static enum co_result open_describe(struct co_call *call, struct co_text *ret)
 {
+    bool rights = call->conn && rd_rights_needed(&call->conn->version);
+
     call->host->text_set(call->ctx, ret, "", 0);
     call->host->text_add(
-        call->ctx, ret, "MULTI\nCONFIG SET min-replicas-to-write %s\nCONFIG SET min-replicas-max-lag %s\nCONFIG REWRITE\nEXEC",
-        rd_original(call, call->side, "min-replicas-to-write"), rd_original(call, call->side, "min-replicas-max-lag"));
+        call->ctx, ret,
+        "MULTI\nCONFIG SET min-replicas-to-write %s\nCONFIG SET min-replicas-max-lag %s\n%sCONFIG REWRITE\n%sEXEC",
+        rd_original(call, call->side, "min-replicas-to-write"), rd_original(call, call->side, "min-replicas-max-lag"),
+        rights ? "ACL SETUSER <user> -@all <rules of changeover.kept.user>\nACL DELUSER changeover.kept.<user>\n" : "",
+        rights ? "ACL SAVE (where there is an aclfile)\n" : "");
     return CO_DONE;
 }
 
@@ -176,7 +190,7 @@ static enum co_result open_probe(struct co_call *call, enum co_presence *ret)
     if (result == CO_DONE)
         result = need_config(call, &state);
     if (result == CO_DONE)
-        *ret = state.primary && !rd_state_fenced(&state) ? CO_PRESENT : CO_ABSENT;
+        *ret = state.primary && !rd_state_fenced_partly(&state) ? CO_PRESENT : CO_ABSENT;
     return result;
 }
 
@@ -209,15 +223,15 @@ static enum co_result open_apply(struct co_call *call)
         return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "`changeover status` shows both sides.",
                        "the target is a replica of %s:%lld: it must be promoted before it is opened", state.master_host,
                        (long long)state.master_port);
-    if (rd_state_fenced(&state)) { /* else it is open, and what it has is what counts */
+    if (rd_state_fenced_partly(&state)) { /* else it is open, and what it has is what counts */
         result = still_complete(call, &state);
         if (result != CO_DONE)
             return result;
     }
     rd_out(call->conn, "MULTI", NULL);
-    rd_out_reopen(call, call->conn);
+    rd_out_reopen(call, call->conn, &state);
     rd_out_fsync_back(call, call->conn);
-    rd_out(call->conn, "CONFIG", "REWRITE", NULL);
+    rd_out_persist(call->conn, &state);
     return rd_change(call, "the new primary can't be opened");
 }
 

@@ -19,7 +19,9 @@
 #define RD_MARKER_SETTING "cluster-announce-ip" /* see marker.c for why */
 #define RD_MAX_REPLY_BYTES ((size_t)64 << 20)
 #define RD_MAX_ELEMENTS ((size_t)1 << 20)
-#define RD_MAX_REPLIES 24
+#define RD_MAX_USERS 128     /* of which one run takes rights (before 7.0) */
+#define RD_MAX_REPLIES 416   /* three a user, and what else a transaction needs */
+#define RD_MAX_CATEGORIES 32 /* of ACL */
 
 /* ---------------------------------------------------------------- text.c: small pure helpers */
 
@@ -29,6 +31,8 @@ bool rd_parse_int(const char *text, size_t bytes, int64_t *ret);
 char *rd_base64(const char *data, size_t bytes);
 char *rd_unbase64(const char *text, size_t bytes, size_t *ret_bytes); /* NULL: malformed or no memory */
 void rd_free_text(char **text);                                       /* for cleanup attributes */
+void rd_wipe_text(char **text);
+#define RD_SECRET __attribute__((cleanup(rd_wipe_text))) char *
 #define RD_TEXT __attribute__((cleanup(rd_free_text))) char *
 
 /* ---------------------------------------------------------------- info.c: INFO, CONFIG GET, CLIENT LIST texts (pure) */
@@ -52,6 +56,16 @@ void rd_version_parse(const char *info_server, struct rd_version *ret);
 /* Whether a full copy of `from` can be loaded by `to`. */
 bool rd_version_can_load(const struct rd_version *from, const struct rd_version *to);
 
+/* Before 7.0 scripts get past min-replicas-to-write: see rights.c. */
+enum rd_rights {
+    RD_RIGHTS_NOT_NEEDED, /* this version refuses scripts by itself, or has no ACLs */
+    RD_RIGHTS_FREE,       /* users may write; nothing was taken */
+    RD_RIGHTS_PARTLY,     /* something was taken, and somebody may write */
+    RD_RIGHTS_TAKEN,
+    RD_RIGHTS_NOBODYS, /* nobody may write, and nothing was taken from anybody */
+    RD_RIGHTS_UNKNOWN
+};
+
 /* What one look at a server gives. */
 struct rd_state {
     struct rd_version version;
@@ -74,10 +88,15 @@ struct rd_state {
     bool read_only;
     char *marker;    /* the marker setting as it stands */
     char *fence_key; /* value of RD_FENCE_KEY, "" */
+    enum rd_rights rights;
+    bool acl_file;
+    char *users; /* lines of ACL LIST, where rights are needed; holds hashes of passwords */
 };
 void rd_state_done(struct rd_state *state);
 int rd_state_parse(struct rd_state *state, const char *info); /* any sections; 0 or CO_E_NOMEM */
 bool rd_state_fenced(const struct rd_state *state);
+/* Some of a fence or closure of ours is there, or was left. */
+bool rd_state_fenced_partly(const struct rd_state *state);
 enum co_tristate rd_state_accepts_writes(const struct rd_state *state);
 
 /* The sum of calls of write commands in INFO commandstats. `names` is sorted. -1: none could be read. */
@@ -131,6 +150,7 @@ struct co_conn {
     char **write_commands; /* sorted */
     size_t write_command_count;
     struct co_conn *probe; /* opened beforehand for probe_write */
+    struct rd_rights_map *rights;
 };
 
 struct rd_replies {
@@ -143,6 +163,7 @@ void rd_replies_done(struct rd_replies *replies);
 
 /* Appends a command to what is sent next. The list ends with NULL. */
 void rd_out(struct co_conn *conn, const char *arg, ...) __attribute__((sentinel));
+void rd_out_list(struct co_conn *conn, size_t argc, const char **argv);
 /* Sends what was appended and reads every reply. `changes`: a failure after sending is CO_EFFECT_UNKNOWN.
  * Errors of the server are replies, not failures. */
 enum co_result rd_exchange(struct co_call *call, struct co_conn *conn, bool changes, struct rd_replies *ret);
@@ -193,6 +214,26 @@ enum co_result rd_guard(struct co_call *call, struct rd_state *ret);
 char *rd_instance(struct co_call *call, struct co_conn *conn, const struct rd_state *state, const struct rd_marker *marker);
 enum co_result rd_end_sessions(struct co_call *call, const char *keep_actor);
 
+/* ---------------------------------------------------------------- rights.c: ACL users before 7.0 */
+
+struct rd_rights_map;
+void rd_rights_map_free(struct rd_rights_map *map); /* takes NULL */
+bool rd_rights_needed(const struct rd_version *version);
+enum co_result rd_rights_learn(struct co_call *call, struct co_conn *conn); /* once a connection */
+char *rd_rights_join(const redisReply *list);                               /* ACL LIST as lines; NULL: no memory */
+enum rd_rights rd_rights_judge(const struct co_conn *conn, const char *list);
+bool rd_rights_is_kept(const char *line); /* a line of ACL LIST: a user of ours that keeps another's rules */
+bool rd_rights_are_kept_for(const char *list, const char *name, size_t bytes);
+/* Phase warm_up: every user's rights can be taken and given back unchanged, and fit into the config file. */
+enum co_result rd_rights_try(struct co_call *call, const struct rd_state *state);
+void rd_rights_describe(struct co_call *call, const struct rd_state *state, bool give, struct co_text *ret);
+void rd_rights_facts(struct co_call *call, const redisReply *list);
+/* In a transaction, from what the look before it saw. */
+void rd_out_take_rights(struct co_conn *conn, const struct rd_state *state);
+void rd_out_give_rights(struct co_conn *conn, const struct rd_state *state);
+/* What was changed before it is on disk: CONFIG REWRITE, and ACL SAVE where users have a file of their own. */
+void rd_out_persist(struct co_conn *conn, const struct rd_state *state);
+
 /* ---------------------------------------------------------------- look.c */
 
 enum rd_look_depth { RD_LOOK_REPLICATION, RD_LOOK_ALL };
@@ -238,7 +279,7 @@ void rd_out_fsync_back(struct co_call *call, struct co_conn *conn);
 bool rd_peer(struct co_call *call, enum co_side side, const char **ret_host, char ret_port[16]);
 /* Parts of transactions that several steps share. */
 void rd_out_close(struct co_conn *conn, const struct rd_state *state);
-void rd_out_reopen(struct co_call *call, struct co_conn *conn);
+void rd_out_reopen(struct co_call *call, struct co_conn *conn, const struct rd_state *state);
 /* A transaction whose every command must succeed; a failure in the middle is CO_EFFECT_UNKNOWN. */
 enum co_result rd_change(struct co_call *call, const char *what);
 /* The user and password with which one server logs in to the other (`side` logs in). False: none is known. */

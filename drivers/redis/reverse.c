@@ -111,6 +111,13 @@ static enum co_result follow_apply(struct co_call *call)
         return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "`changeover status` shows both sides.",
                        "the other side is not a primary");
     full = why_full(&state, &other);
+    /* it would empty itself before it finds that it can't load the copy, again and again */
+    if (full && !rd_version_can_load(&other.version, &state.version))
+        return rd_fail(call, CO_NO_EFFECT, CO_E_UNSUPPORTED,
+                       "It keeps its data and stays closed. To have a follower, set up a server of the new primary's version.",
+                       "the old primary can't follow: it needs a full copy (%s), and its version can't load the new primary's "
+                       "data files",
+                       full);
     if (full) {
         struct co_progress progress = {full, -1, -1, "a full copy is needed"};
 
@@ -197,7 +204,7 @@ static enum co_result stop_apply(struct co_call *call)
     rd_out(call->conn, "MULTI", NULL);
     rd_out_close(call->conn, &state);
     rd_out(call->conn, "REPLICAOF", "NO", "ONE", NULL);
-    rd_out(call->conn, "CONFIG", "REWRITE", NULL);
+    rd_out_persist(call->conn, &state);
     return rd_change(call, "replication can't be ended");
 }
 

@@ -45,6 +45,13 @@ bool rd_parse_int(const char *text, size_t bytes, int64_t *ret)
     return true;
 }
 
+void rd_wipe_text(char **text)
+{
+    if (*text)
+        explicit_bzero(*text, strlen(*text));
+    rd_free_text(text);
+}
+
 static const char base64_digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 char *rd_base64(const char *data, size_t bytes)

@@ -20,6 +20,11 @@ ENGINES = {
     "valkey": ("redis_server", "Valkey", "redis"),
     "redis8": ("redis_server", "Redis8", "redis"),
     "redis-to-valkey": ("redis_server", "RedisToValkey", "redis"),
+    "redis5.0": ("redis_server", "Redis50", "redis"),
+    "redis6.0": ("redis_server", "Redis60", "redis"),
+    "redis6.2": ("redis_server", "Redis62", "redis"),
+    "redis7.4": ("redis_server", "Redis74", "redis"),
+    "valkey7.2": ("redis_server", "Valkey72", "redis"),
     "mongodb": ("mongodb", "MongoDB", "mongodb"),
     "mongodb-double": ("mongodb", "MongoDBDouble", "mongodb"),
 }

@@ -1,7 +1,9 @@
 """Real Redis (and Valkey) servers. Newer ones than the system's come from CO_NEWER_SERVERS, a folder that
-tools/make-newer-servers makes. CO_REDIS_SERVER names another redis-server (an older one, say) for engine "redis"."""
+tools/make-newer-servers makes, older ones from CO_OLDER_SERVERS, which tools/make-older-servers fills.
+CO_REDIS_SERVER names another redis-server for engine "redis"."""
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import time
@@ -88,6 +90,12 @@ class Redis(Server):
         return shutil.which(cls.program)
 
     @classmethod
+    def version(cls):
+        """(7, 0): of the program, as it says itself."""
+        found = re.search(r"v=(\d+)\.(\d+)", subprocess.run([cls.binary(), "--version"], capture_output=True, text=True, check=True).stdout)
+        return int(found[1]), int(found[2])
+
+    @classmethod
     def missing(cls):
         for one in (cls, cls.b_class or cls):
             if not one.binary():
@@ -109,7 +117,9 @@ class Redis(Server):
             secret = pair.a.box.folder / f"redis-{user}.password"
             secret.write_text(password + "\n")
             secret.chmod(0o600)
-        pair.extra.update(probe={"user": "app", "password_file": str(pair.a.box.folder / "redis-app.password")}, **options)
+        if pair.a.acl:
+            pair.extra.update(probe={"user": "app", "password_file": str(pair.a.box.folder / "redis-app.password")})
+        pair.extra.update(options)
 
     @staticmethod
     def fill(pair):
@@ -122,10 +132,18 @@ class Redis(Server):
         super().__init__(box, name)
         self.child = None
         self.reached, self.peer = self.port, None  # by the tool, by the other server
+        version = self.version()
+        self.acl = version >= (6, 0)
+        if version < (6, 2):
+            self.kinds = tuple(kind for kind in self.kinds if kind != "blocking")  # BLMOVE is 6.2's
+        if version < (6, 0):
+            self.kinds = tuple(kind for kind in self.kinds if kind != "script")  # nothing fences scripts there
+        channels = " &*" if version >= (6, 2) else ""
+        app = f"user app on >{PASSWORDS['app']} ~*{channels} +@all -@admin -@dangerous\n" if self.acl else ""
         (self.folder / "redis.conf").write_text(
             f"port {self.port}\nbind {self.bind}\ndir {self.folder}\nappendonly yes\nsave \"\"\nrepl-diskless-sync-delay 0\n"
             f"requirepass {PASSWORDS['default']}\nmasterauth {PASSWORDS['default']}\nlogfile {self.folder}/server.log\n"
-            f"user app on >{PASSWORDS['app']} ~* &* +@all -@admin -@dangerous\nrepl-backlog-size 8mb\nrepl-timeout 10\n")
+            f"{app}repl-backlog-size 8mb\nrepl-timeout 10\n")
 
     def pid(self):
         return self.child.pid if self.child and self.child.poll() is None else None
@@ -172,8 +190,10 @@ class Redis(Server):
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
+        if not self.acl:
+            user = "default"
         with self.inside():
-            return redis.Redis(host="127.0.0.1", port=self.port, username=user, password=PASSWORDS[user],
+            return redis.Redis(host="127.0.0.1", port=self.port, username=user if self.acl else None, password=PASSWORDS[user],
                                socket_timeout=timeout_s, socket_connect_timeout=timeout_s, decode_responses=True,
                                retry=Retry(NoBackoff(), 0), retry_on_timeout=False, single_connection_client=True)
 
@@ -191,7 +211,7 @@ class Redis(Server):
         connection = self.connect("default")
         volatile = {"oom-score-adj-values"}
         found = {f"setting {key}": value for key, value in connection.config_get("*").items() if key not in volatile}
-        for line in connection.acl_list():
+        for line in connection.acl_list() if self.acl else ():
             # a server that was started from a rewritten config file names this default, one that wasn't doesn't
             found[f"acl {line.split()[1]}"] = line.replace(" sanitize-payload", "")
         found["role"] = connection.role()[0]
@@ -224,6 +244,45 @@ class Redis8(Redis):
     @classmethod
     def system(cls):
         return None
+
+
+class Older(Redis):
+    """A version before the system's: CO_OLDER_SERVERS/<release>/bin/<program>."""
+
+    release = ""
+
+    @classmethod
+    def binary(cls):
+        folder = os.environ.get("CO_OLDER_SERVERS")
+        found = pathlib.Path(folder) / cls.release / "bin" / cls.program if folder else None
+        return str(found) if found and found.exists() else None
+
+    @classmethod
+    def missing(cls):
+        return None if cls.binary() else f"{cls.release}: not there (tools/make-older-servers makes it; CO_OLDER_SERVERS says where)"
+
+
+class Redis50(Older):
+    release = "redis-5.0"
+
+
+class Redis60(Older):
+    release = "redis-6.0"
+
+
+class Redis62(Older):
+    release = "redis-6.2"
+
+
+class Redis74(Older):
+    release = "redis-7.4"
+
+
+class Valkey72(Older):
+    engine = "valkey"
+    scheme = "valkey"
+    program = "valkey-server"
+    release = "valkey-7.2"
 
 
 class RedisToValkey(Redis):
