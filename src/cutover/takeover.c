@@ -129,11 +129,13 @@ static int target_is_complete(struct co_lane *lane)
     struct co_error err = {0};
     if (!lane->position.bytes || lane->run->row.opening)
         return 0;
-    if (co_ep_position(lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &now, &err) != CO_DONE ||
-        co_pair_compare(lane->pair, co_text_str(&now), co_text_str(&lane->position)) != CO_ORDER_BEHIND)
+    if (co_ep_position(lane->second[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &now, &err) != CO_DONE)
+        return 0;
+    enum co_order order = co_pair_compare(lane->pair, co_text_str(&now), co_text_str(&lane->position));
+    if (order != CO_ORDER_BEHIND && order != CO_ORDER_DIVERGED) /* another history: it came back empty, say */
         return 0;
     co_fail(&lane->error, CO_E_DATA,
-            "pair %s: the new primary came back at %s, behind the captured %s: it lost acknowledged writes",
+            "pair %s: the new primary came back at %s, without the captured %s: it lost acknowledged writes",
             co_pair_name(lane->pair), co_text_str(&now), co_text_str(&lane->position));
     co_hint(&lane->error,
             "The old primary has them and nothing was opened yet: `changeover abort --b-is-lost` goes back to it.");
