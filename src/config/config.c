@@ -156,6 +156,12 @@ static int finish_account(struct co_loader *loader, const struct co_account_conf
     return 0;
 }
 
+static int say_urls(struct co_loader *loader, int failed)
+{
+    co_hint(loader->err, "Every pair needs an A and a B of its own: correct the urls.");
+    return failed;
+}
+
 static int finish_pair(struct co_loader *loader, const struct co_node *root, size_t index)
 {
     struct co_pair_config *pair = &loader->config->pairs[index];
@@ -178,8 +184,8 @@ static int finish_pair(struct co_loader *loader, const struct co_node *root, siz
     if (!pair->name && !(pair->name = strdup(pair->engine)))
         return co_fail(loader->err, CO_E_NOMEM, "no memory to read %s", loader->file);
     if (same_server(&pair->side[CO_SIDE_A], &pair->side[CO_SIDE_B]))
-        return co_loader_fail(loader, pair->side[CO_SIDE_B].line, path_b,
-                              "a and b are the same server: expected two that are different");
+        return say_urls(loader, co_loader_fail(loader, pair->side[CO_SIDE_B].line, path_b,
+                                               "a and b are the same server: expected two that are different"));
     if (pair->gate.critical_ms >= 0 && pair->gate.critical_ms < pair->gate.max_ms) {
         const struct co_node *gate = at_pair(root, index, "gate");
         return co_loader_fail(loader, gate ? gate->line : pair->line, path,
@@ -197,9 +203,9 @@ static int finish_pair(struct co_loader *loader, const struct co_node *root, siz
         for (int side = CO_SIDE_A; side <= CO_SIDE_B; side++)
             for (int other_side = CO_SIDE_A; other_side <= CO_SIDE_B; other_side++)
                 if (same_server(&pair->side[side], &other->side[other_side]))
-                    return co_loader_fail(loader, pair->side[side].line, side == CO_SIDE_A ? path_a : path_b,
-                                          "the same server and database as %s of pair %s", other_side == CO_SIDE_A ? "a" : "b",
-                                          other->name);
+                    return say_urls(loader, co_loader_fail(loader, pair->side[side].line, side == CO_SIDE_A ? path_a : path_b,
+                                                           "the same server and database as %s of pair %s",
+                                                           other_side == CO_SIDE_A ? "a" : "b", other->name));
     }
     return 0;
 }

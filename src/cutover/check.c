@@ -104,6 +104,49 @@ static void core_findings(struct gather *gather, struct co_endpoint *target)
                                  .remedy = "only one such pair can be in a group"});
 }
 
+/* ---------------------------------------------------------------- one server in two places */
+
+static bool same_instance(const struct co_text *a, const struct co_text *b)
+{
+    return a->bytes && strcmp(co_text_str(a), co_text_str(b)) == 0;
+}
+
+static int compare_lanes(const struct co_lane *one, const struct co_lane *other, struct co_error *err)
+{
+    for (int side = 0; side < 2; side++)
+        for (int other_side = 0; other_side < 2; other_side++) {
+            if ((one == other && side >= other_side) || !same_instance(&one->instance[side], &other->instance[other_side]))
+                continue;
+            if (one == other)
+                co_fail(err, CO_E_CONFIG, "pair %s: a and b are the same server (%s)", co_pair_name(one->pair),
+                        co_text_str(&one->instance[side]));
+            else if (!one->caps.scope_database)
+                co_fail(err, CO_E_CONFIG, "pairs %s and %s share the server %s, and %s can't fence one alone",
+                        co_pair_name(one->pair), co_pair_name(other->pair), co_text_str(&one->instance[side]),
+                        co_pair_config(one->pair)->engine);
+            else
+                continue;
+            co_hint(err, "Every pair needs an A and a B of its own: correct the urls.");
+            return err->code;
+        }
+    return 0;
+}
+
+int co_compare_instances(struct co_runner *run)
+{
+    for (size_t i = 0; i < run->lane_count; i++)
+        for (size_t k = 0; k <= i; k++) {
+            struct co_error err = {0};
+            if (!compare_lanes(&run->lanes[k], &run->lanes[i], &err))
+                continue;
+            co_runner_note(run, &err);
+            return err.code;
+        }
+    return 0;
+}
+
+/* ---------------------------------------------------------------- one pair */
+
 static int check_pair(struct co_pair *pair, struct co_runner *run, struct co_endpoint *source, struct co_endpoint *target,
                       enum co_check_stage stage, struct co_findings *findings, struct co_error *err)
 {
@@ -156,11 +199,43 @@ static enum co_check_stage pick_stage(struct co_endpoint *source, struct co_endp
     return stage;
 }
 
+/* What is seen of the pairs is compared as a run would: a lane each, that nothing is done with. */
+static void meet(struct co_lane *lane, struct co_pair *pair, struct co_endpoint *source, struct co_endpoint *target)
+{
+    struct co_endpoint *eps[] = {source, target};
+    lane->pair = pair;
+    lane->caps.size = sizeof lane->caps;
+    for (int i = 0; i < 2; i++) {
+        struct co_identity_data id = {0};
+        struct co_error err = {0};
+        if (!eps[i] || co_ep_identify(eps[i], co_now_ns() + CO_CONNECT_NS, &id, &err) != CO_DONE)
+            continue;
+        co_text_set_str(&lane->instance[co_endpoint_side(eps[i])], co_text_str(&id.instance));
+        (void)co_ep_capabilities(eps[i], co_now_ns() + CO_CONNECT_NS, &lane->caps, &err);
+        co_identity_data_done(&id);
+    }
+}
+
+static void compare_met(struct co_lane *lanes, size_t count, struct co_findings *findings)
+{
+    for (size_t k = 0; k < count; k++) {
+        struct gather gather = {.findings = findings, .pair = lanes[count - 1].pair};
+        struct co_error err = {0};
+        if (compare_lanes(&lanes[k], &lanes[count - 1], &err))
+            add(&gather, &(struct co_finding){.code = k == count - 1 ? "same_server" : "shared_server",
+                                              .severity = CO_ERROR,
+                                              .side = -1,
+                                              .message = err.message,
+                                              .remedy = err.hint});
+    }
+}
+
 enum co_exit co_check(struct co_session *session, enum co_check_stage stage_or_0, bool strict, struct co_findings *ret,
                       struct co_error *err)
 {
     *ret = (struct co_findings){0};
     enum co_exit code = CO_EXIT_DONE;
+    struct co_lane *lanes = calloc(session->pair_count ? session->pair_count : 1, sizeof *lanes);
     for (size_t i = 0; i < session->pair_count; i++) {
         struct co_pair *pair = session->pairs[i];
         bool unknown = false;
@@ -174,9 +249,18 @@ enum co_exit co_check(struct co_session *session, enum co_check_stage stage_or_0
             code = CO_EXIT_UNKNOWN;
         if (unknown && code < CO_EXIT_UNKNOWN)
             code = CO_EXIT_UNKNOWN;
+        if (lanes) {
+            meet(&lanes[i], pair, source, target);
+            compare_met(lanes, i + 1, ret);
+        }
         co_endpoint_free(source);
         co_endpoint_free(target);
     }
+    for (size_t i = 0; lanes && i < session->pair_count; i++) {
+        co_text_done(&lanes[i].instance[0]);
+        co_text_done(&lanes[i].instance[1]);
+    }
+    free(lanes);
     for (size_t i = 0; i < ret->count && code < CO_EXIT_NO; i++)
         if (!ret->rows[i].accepted && (ret->rows[i].severity == CO_ERROR || (strict && ret->rows[i].severity == CO_WARNING)))
             code = CO_EXIT_NO;

@@ -5,8 +5,6 @@
 #include "cutover/run.h"
 
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #define GATE_SAMPLE_MIN_NS (50 * CO_NS_PER_MS)
 #define GATE_SAMPLE_MAX_NS (500 * CO_NS_PER_MS)
@@ -24,6 +22,7 @@ static int meet(struct co_lane *lane, enum co_run_role role, struct co_error *er
     enum co_result got = co_ep_identify(ep, co_now_ns() + CO_CONNECT_NS, &id, err);
     if (got == CO_DONE) {
         const char *side = co_side_name(co_endpoint_side(ep));
+        co_text_set_str(&lane->instance[co_endpoint_side(ep)], co_text_str(&id.instance));
         co_pair_record_identity(lane->pair, co_endpoint_side(ep), co_text_str(&id.instance), co_text_str(&id.lineage));
         co_journal_identity_put(run->journal, co_pair_name(lane->pair), side, co_text_str(&id.instance),
                                 co_text_str(&id.lineage), NULL);
@@ -39,51 +38,6 @@ static int meet(struct co_lane *lane, enum co_run_role role, struct co_error *er
     return got == CO_DONE ? 0 : err->code;
 }
 
-static int compare_instances(struct co_runner *run)
-{
-    struct seen {
-        char *instance;
-        struct co_lane *lane;
-        int side;
-    } *seen = calloc(run->lane_count * 2, sizeof *seen);
-    size_t count = 0;
-    int failed = seen ? 0 : CO_E_NOMEM;
-    for (size_t i = 0; i < run->lane_count && !failed; i++)
-        for (int side = 0; side < 2 && !failed; side++) {
-            struct co_lane *lane = &run->lanes[i];
-            struct co_error err;
-            CO_TEXT_AUTO instance = CO_TEXT_INIT;
-            CO_TEXT_AUTO lineage = CO_TEXT_INIT;
-            co_journal_identity(run->journal, co_pair_name(lane->pair), co_side_name((enum co_side)side), &instance, &lineage,
-                                NULL);
-            for (size_t k = 0; k < count && instance.bytes && !failed; k++) {
-                if (strcmp(seen[k].instance, co_text_str(&instance)) != 0)
-                    continue;
-                if (seen[k].lane == lane)
-                    failed = co_fail(&err, CO_E_CONFIG, "pair %s: a and b are the same server (%s)", co_pair_name(lane->pair),
-                                     co_text_str(&instance));
-                else if (!lane->caps.scope_database)
-                    failed = co_fail(&err, CO_E_CONFIG, "pairs %s and %s share the server %s, and %s can't fence one alone",
-                                     co_pair_name(seen[k].lane->pair), co_pair_name(lane->pair), co_text_str(&instance),
-                                     co_pair_config(lane->pair)->engine);
-                if (failed) {
-                    co_hint(&err, "Every pair needs an A and a B of its own: correct the urls.");
-                    co_runner_note(run, &err);
-                }
-            }
-            seen[count].lane = lane;
-            seen[count].side = side;
-            seen[count].instance = co_text_take(&instance);
-            if (!seen[count].instance)
-                seen[count].instance = co_strdup("");
-            count++;
-        }
-    for (size_t k = 0; seen && k < count; k++)
-        free(seen[k].instance);
-    free(seen);
-    return failed;
-}
-
 static int ask_capabilities(struct co_lane *lane)
 {
     enum co_result got = co_ep_capabilities(lane->main[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
@@ -97,7 +51,7 @@ int co_do_lock(struct co_runner *run)
     if (!failed)
         failed = co_lanes_each(run, ask_capabilities);
     if (!failed)
-        failed = compare_instances(run);
+        failed = co_compare_instances(run);
     if (!failed)
         failed = co_markers_set(run);
     return failed;

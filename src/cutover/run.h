@@ -35,6 +35,7 @@ struct co_lane { /* one pair in the run */
     struct co_endpoint *main[2];   /* by role */
     struct co_endpoint *second[2]; /* by role */
     struct co_capabilities caps;
+    struct co_text instance[2];              /* by side, as met */
     struct co_text position;                 /* captured */
     char **statements;                       /* by step index: described in warm_up; NULL: not wanted or not described */
     bool *wanted;                            /* by step index */
@@ -213,6 +214,8 @@ void co_audit_facts(struct co_runner *run, const char *moment); /* "before", "af
 void co_audit_resolve(const struct co_runner *run, const char *described, struct co_text *ret);
 
 /* ---- check.c ---- */
+/* One server in two places of the run, where the engine can't tell them apart: CO_E_CONFIG, noted. */
+int co_compare_instances(struct co_runner *run);
 int co_check_lane(struct co_lane *lane, enum co_check_stage stage, struct co_findings *findings, struct co_error *err);
 
 /* ---- lost.c ---- */

@@ -92,6 +92,8 @@ void co_runner_done(struct co_runner *run)
             free(lane->statements[s]);
         free(lane->statements);
         free(lane->wanted);
+        co_text_done(&lane->instance[0]);
+        co_text_done(&lane->instance[1]);
         co_text_done(&lane->position);
         co_pair_set_run(lane->pair, NULL);
     }

@@ -203,17 +203,38 @@ static int nobody_else(struct co_lane *lane)
     return 0;
 }
 
-static int setup_lane(struct co_lane *lane)
+/* A side that can't be met yet is no other one; the pre-flight says what that means. */
+static void meet(struct co_lane *lane)
+{
+    for (int role = 0; role < 2; role++) {
+        struct co_identity_data id = {0};
+        struct co_error err = {0};
+        struct co_endpoint *ep = lane->main[role];
+        if (co_ep_identify(ep, co_now_ns() + CO_CONNECT_NS, &id, &err) == CO_DONE) {
+            co_text_set_str(&lane->instance[co_endpoint_side(ep)], co_text_str(&id.instance));
+            if (co_ep_capabilities(ep, co_now_ns() + CO_CONNECT_NS, &lane->caps, &err) != CO_DONE)
+                lane->caps.scope_database = false;
+        }
+        co_identity_data_done(&id);
+    }
+}
+
+/* All pairs are looked at before anything is changed for one. */
+static int look_lane(struct co_lane *lane)
 {
     int failed = nobody_else(lane);
     if (!failed)
-        failed = check_lane(lane);
-    if (!failed) {
-        failed = co_marker_for_setup(lane);
+        meet(lane);
+    return failed ? failed : check_lane(lane);
+}
+
+static int setup_lane(struct co_lane *lane)
+{
+    int failed = co_marker_for_setup(lane);
+    if (failed) {
         lane->refuse_exit = failed == CO_E_CONFLICT ? CO_EXIT_LOCKED : lane->refuse_exit;
-    }
-    if (failed)
         return failed;
+    }
     /* a B that is built anew is another server than the one recorded */
     co_pair_record_identity(lane->pair, co_endpoint_side(lane->main[CO_TARGET]), "", "");
     lane->opened = true; /* from here on something may be changed */
@@ -306,6 +327,7 @@ static enum co_exit conclude(struct co_runner *run, int failed)
     if (failed) {
         code = failed == CO_E_INTERRUPTED ? (changed ? CO_EXIT_UNFINISHED : CO_EXIT_INTERRUPTED)
                : failed == CO_E_CONFLICT  ? CO_EXIT_LOCKED
+               : failed == CO_E_CONFIG    ? CO_EXIT_CONFIG
                : failed == CO_E_BROKEN    ? CO_EXIT_BROKEN
                : failed == CO_E_UNREACHABLE || failed == CO_E_AUTH || failed == CO_E_TIMEOUT ? CO_EXIT_UNKNOWN
                                                                                              : CO_EXIT_NO;
@@ -327,7 +349,8 @@ static int fault_at(struct co_runner *run, const char *where, struct co_error *e
 }
 
 static enum co_exit run_steps(struct co_session *session, const struct co_run_options *options, const char *kind,
-                              int (*lane_fn)(struct co_lane *lane), struct co_run_result *ret)
+                              int (*look_fn)(struct co_lane *lane), int (*lane_fn)(struct co_lane *lane),
+                              struct co_run_result *ret)
 {
     struct co_runner run;
     struct co_run_row left;
@@ -356,7 +379,7 @@ static enum co_exit run_steps(struct co_session *session, const struct co_run_op
         failed = co_watcher_start(&run, &err); /* a signal ends the call under way, however long it would take */
         if (failed || (failed = fault_at(&run, "begin", &err)))
             co_runner_note(&run, &err);
-        else
+        else if (!look_fn || (!(failed = co_lanes_each(&run, look_fn)) && !(failed = co_compare_instances(&run))))
             failed = co_lanes_each(&run, lane_fn);
         if (!failed && (failed = fault_at(&run, "end", &err)))
             co_runner_note(&run, &err);
@@ -376,10 +399,10 @@ static enum co_exit run_steps(struct co_session *session, const struct co_run_op
 
 enum co_exit co_run_setup(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret)
 {
-    return run_steps(session, options, "setup", setup_lane, ret);
+    return run_steps(session, options, "setup", look_lane, setup_lane, ret);
 }
 
 enum co_exit co_run_detach(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret)
 {
-    return run_steps(session, options, "detach", detach_lane, ret);
+    return run_steps(session, options, "detach", NULL, detach_lane, ret);
 }
