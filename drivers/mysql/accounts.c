@@ -113,5 +113,7 @@ static enum co_result run_each(struct co_call *call, struct co_conn *to, const s
 enum co_result my_accounts_write(struct co_call *call, struct co_conn *to, const struct my_accounts *accounts)
 {
     enum co_result r = run_each(call, to, &accounts->create);
+    if (r == CO_DONE && my_setup_lock_wanted(call)) /* before they have any right: none may write what nobody would notice */
+        r = my_accounts_lock(call);
     return r == CO_DONE ? run_each(call, to, &accounts->grants) : r;
 }

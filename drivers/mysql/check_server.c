@@ -125,7 +125,13 @@ static void check_versions(struct my_check *c)
         return;
     }
     unsigned long s = c->source->version / 100, t = c->target->version / 100;
-    if (t < s)
+    bool back = c->stage == CO_CHECK_CUTOVER && c->source_side == CO_SIDE_B;
+    if (t < s && back) /* after an upgrade the only way back leads to the older server, and that it follows is seen */
+        my_find(c, "version_lower", CO_WARNING, (int)c->target_side,
+                "Look at the lag first: statements that only the newer server knows would have stopped the older one.",
+                "the old primary is older than the server it follows (%s, %s), which the makers don't support",
+                c->target->version_text, c->source->version_text);
+    else if (t < s)
         my_find(c, "version_lower", CO_ERROR, (int)c->target_side,
                 "Install the source's version, or a newer one, on the target.",
                 "the target is older than the source (%s, %s): it may not understand what it is sent", c->target->version_text,

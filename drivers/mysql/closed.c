@@ -31,16 +31,50 @@ enum co_result my_exempt(struct co_call *call, struct my_str *sql)
     return sql->overflow ? my_out_of_memory(call) : CO_DONE;
 }
 
-/* FROM and WHERE of the accounts that can log in and shouldn't. Roles can't log in. */
-static enum co_result unlocked_from(struct co_call *call, struct my_str *sql)
+/* Accounts (u) that may write while read_only is on; MySQL: while super_read_only is off for the length of a packet, so those
+ * that could turn it off are meant too. A privilege may come through a role or a proxied account: where any such role exists,
+ * whoever has a role is meant. */
+static const char bypass_mariadb[] =
+    " AND (CONCAT('''',u.User,'''@''',u.Host,'''') IN (SELECT GRANTEE FROM information_schema.USER_PRIVILEGES WHERE "
+    "PRIVILEGE_TYPE IN ('READ_ONLY ADMIN','READ ONLY ADMIN','SUPER')) OR EXISTS (SELECT 1 FROM mysql.proxies_priv x WHERE "
+    "x.User=u.User AND x.Host=u.Host AND x.Proxied_user<>'') OR (EXISTS (SELECT 1 FROM mysql.roles_mapping m WHERE m.User=u.User "
+    "AND m.Host=u.Host) AND EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES r JOIN mysql.global_priv g ON r.GRANTEE IN "
+    "(g.User,CONCAT('''',g.User,''''),CONCAT('''',g.User,'''@''''')) WHERE JSON_VALUE(g.Priv,'$.is_role') IN ('1','true') AND "
+    "r.PRIVILEGE_TYPE IN ('READ_ONLY ADMIN','READ ONLY ADMIN','SUPER'))))";
+static const char bypass_mysql[] =
+    " AND (@@GLOBAL.mandatory_roles<>'' OR CONCAT('''',u.User,'''@''',u.Host,'''') IN (SELECT GRANTEE FROM "
+    "information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE IN ('SUPER','CONNECTION_ADMIN','SYSTEM_VARIABLES_ADMIN')) OR "
+    "EXISTS (SELECT 1 FROM mysql.proxies_priv x WHERE x.User=u.User AND x.Host=u.Host AND x.Proxied_user<>'') OR (EXISTS "
+    "(SELECT 1 FROM mysql.role_edges m WHERE m.TO_USER=u.User AND m.TO_HOST=u.Host) AND EXISTS (SELECT 1 FROM "
+    "information_schema.USER_PRIVILEGES r JOIN mysql.role_edges e ON r.GRANTEE=CONCAT('''',e.FROM_USER,'''@''',e.FROM_HOST,'''') "
+    "WHERE r.PRIVILEGE_TYPE IN ('SUPER','CONNECTION_ADMIN','SYSTEM_VARIABLES_ADMIN'))))";
+
+static const char *bypass_condition(const struct co_conn *conn)
 {
-    my_str_add(sql,
-               my_is_mysql(call->conn)
-                   ? " FROM mysql.user u WHERE u.account_locked='N' AND u.User NOT IN ("
-                   : " FROM mysql.global_priv u WHERE COALESCE(JSON_VALUE(u.Priv,'$.account_locked'),'0') IN ('0','false') "
-                     "AND COALESCE(JSON_VALUE(u.Priv,'$.is_role'),'0') IN ('0','false') AND u.User NOT IN (");
+    if (!my_is_mysql(conn))
+        return bypass_mariadb;
+    return conn->version >= 80000 ? bypass_mysql : " AND u.Super_priv='Y'";
+}
+
+/* FROM and WHERE of the accounts that could log in and shouldn't. Roles can't log in. */
+static enum co_result accounts_from(struct co_call *call, enum my_scope scope, struct my_str *sql)
+{
+    my_str_add(sql, my_is_mysql(call->conn)
+                        ? " FROM mysql.user u WHERE u.User NOT IN ("
+                        : " FROM mysql.global_priv u WHERE COALESCE(JSON_VALUE(u.Priv,'$.is_role'),'0') IN ('0','false') AND "
+                          "u.User NOT IN (");
     enum co_result r = my_exempt(call, sql);
     my_str_add(sql, ")");
+    if (scope == MY_SCOPE_BYPASS)
+        my_str_add(sql, bypass_condition(call->conn));
+    return r;
+}
+
+static enum co_result unlocked_from(struct co_call *call, enum my_scope scope, struct my_str *sql)
+{
+    enum co_result r = accounts_from(call, scope, sql);
+    my_str_add(sql, my_is_mysql(call->conn) ? " AND u.account_locked='N'"
+                                            : " AND COALESCE(JSON_VALUE(u.Priv,'$.account_locked'),'0') IN ('0','false')");
     return r;
 }
 
@@ -52,59 +86,87 @@ static const char *scheduler_from(const struct co_conn *conn)
                              : "@@GLOBAL.read_only,0,@@GLOBAL.event_scheduler";
 }
 
-enum co_result my_closed_look(struct co_call *call, struct my_closed *ret)
+/* Who is connected, whether something is applied here (MariaDB: seen among the threads) and the highest id, in one pass. */
+static enum co_result add_sessions_look(struct co_call *call, struct my_str *sql)
 {
-    MY_STR_AUTO sql = {0};
-    MY_SETS_AUTO sets = {0};
-    my_own_sql(call, &sql);
-    my_str_add(&sql, "SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(u.User,'@',u.Host)),''),200)");
-    enum co_result r = unlocked_from(call, &sql);
-    /* MariaDB's table itself: information_schema.EVENTS goes through a temporary table on disk, and this look is in the write
-     * pause */
-    my_str_add(&sql, my_is_mysql(call->conn)
-                         ? ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(EVENT_SCHEMA,'.',EVENT_NAME)),''),200) FROM "
-                           "information_schema.EVENTS WHERE STATUS='ENABLED';"
-                         : ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(db,'.',name)),''),200) FROM mysql.event WHERE "
-                           "status='ENABLED';");
-    my_str_addf(&sql, "SELECT %s;", scheduler_from(call->conn));
-    my_str_add(&sql, "SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(p.ID,' ',p.USER,'@',p.HOST,' ',p.COMMAND)),''),200) "
-                     "FROM information_schema.PROCESSLIST p WHERE ");
-    if (r == CO_DONE)
-        r = my_foreign_where(call, &sql);
-    my_str_add(&sql, my_is_mysql(call->conn)
-                         ? ";SELECT COUNT(*) FROM performance_schema.replication_applier_status WHERE SERVICE_STATE='ON'"
-                         : ";SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE COMMAND='Slave_SQL'");
-    my_str_add(&sql, ";SELECT MAX(ID) FROM information_schema.PROCESSLIST");
-    if (r == CO_DONE)
-        r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    MY_STR_AUTO foreign = {0};
+    enum co_result r = my_foreign_where(call, &foreign);
     if (r != CO_DONE)
         return r;
-    ret->unlocked = my_int(my_value(&sets, 0, 0), -1);
-    ret->events = my_int(my_value(&sets, 1, 0), -1);
-    ret->read_only = my_truth(my_value(&sets, 2, 0));
-    ret->super_read_only = my_truth(my_value(&sets, 2, 1));
-    ret->scheduler = my_truth(my_value(&sets, 2, 2));
-    ret->sessions = my_int(my_value(&sets, 3, 0), -1);
-    ret->appliers = my_int(my_value(&sets, 4, 0), -1);
+    my_str_addf(sql,
+                "SELECT SUM(%s), LEFT(COALESCE(GROUP_CONCAT(IF(%s,CONCAT(p.ID,' ',p.USER,'@',p.HOST,' ',p.COMMAND),NULL)),''),200),"
+                "SUM(p.COMMAND='Slave_SQL'),MAX(p.ID) FROM information_schema.PROCESSLIST p;",
+                my_cstr(&foreign), my_cstr(&foreign));
+    if (my_is_mysql(call->conn))
+        my_str_add(sql, "SELECT COUNT(*) FROM performance_schema.replication_applier_status WHERE SERVICE_STATE='ON';");
+    return CO_DONE;
+}
+
+static enum co_result look_take(struct co_call *call, const struct my_sets *sets, struct my_closed *ret)
+{
+    bool mysql = my_is_mysql(call->conn);
+    ret->unlocked = my_int(my_value(sets, 0, 0), -1);
+    ret->events = my_int(my_value(sets, 1, 0), -1);
+    ret->read_only = my_truth(my_value(sets, 2, 0));
+    ret->super_read_only = my_truth(my_value(sets, 2, 1));
+    ret->scheduler = my_truth(my_value(sets, 2, 2));
+    ret->sessions = my_int(my_value(sets, 3, 0), -1);
+    ret->appliers = my_int(mysql ? my_value(sets, 4, 0) : my_value(sets, 3, 2), -1);
     if (ret->unlocked)
         call->conn->floor_id = 0;
     else if (!call->conn->floor_id)
-        call->conn->floor_id = (uint64_t)my_int(my_value(&sets, 5, 0), 0);
+        call->conn->floor_id = (uint64_t)my_int(my_value(sets, 3, 3), 0);
     MY_STR_AUTO names = {0};
     if (ret->unlocked)
-        my_str_addf(&names, "%lld unlocked accounts (%s); ", (long long)ret->unlocked, my_value(&sets, 0, 1));
+        my_str_addf(&names, "%lld unlocked accounts (%s); ", (long long)ret->unlocked, my_value(sets, 0, 1));
     if (ret->events)
-        my_str_addf(&names, "%lld enabled events (%s); ", (long long)ret->events, my_value(&sets, 1, 1));
+        my_str_addf(&names, "%lld enabled events (%s); ", (long long)ret->events, my_value(sets, 1, 1));
     if (ret->sessions)
-        my_str_addf(&names, "%lld sessions (%s); ", (long long)ret->sessions, my_value(&sets, 3, 1));
+        my_str_addf(&names, "%lld sessions (%s); ", (long long)ret->sessions, my_value(sets, 3, 1));
     if (!ret->read_only)
         my_str_add(&names, "read_only is off; ");
-    else if (my_is_mysql(call->conn) && !ret->super_read_only)
+    else if (mysql && !ret->super_read_only)
         my_str_add(&names, "super_read_only is off; ");
     ret->names = strdup(my_cstr(&names));
     if (ret->names && names.len > 2)
         ret->names[names.len - 2] = 0;
     return ret->names ? CO_DONE : my_out_of_memory(call);
+}
+
+enum co_result my_closed_look_and(struct co_call *call, const char *more, struct my_closed *ret, struct my_sets *ret_more)
+{
+    bool mysql = my_is_mysql(call->conn);
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_own_sql(call, &sql);
+    my_str_add(&sql, "SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(u.User,'@',u.Host)),''),200)");
+    enum co_result r = unlocked_from(call, MY_SCOPE_ALL, &sql);
+    /* MariaDB's table itself: information_schema.EVENTS goes through a temporary table on disk, and this look is in the write
+     * pause */
+    my_str_add(&sql, mysql ? ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(EVENT_SCHEMA,'.',EVENT_NAME)),''),200) FROM "
+                             "information_schema.EVENTS WHERE STATUS='ENABLED';"
+                           : ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(db,'.',name)),''),200) FROM mysql.event WHERE "
+                             "status='ENABLED';");
+    my_str_addf(&sql, "SELECT %s;", scheduler_from(call->conn));
+    if (r == CO_DONE)
+        r = add_sessions_look(call, &sql);
+    my_str_add(&sql, more);
+    if (r == CO_DONE && sql.overflow)
+        r = my_out_of_memory(call);
+    if (r == CO_DONE)
+        r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    for (unsigned own = mysql ? 5 : 4; ret_more && sets.count > own; sets.count--) {
+        ret_more->set[sets.count - own - 1] = sets.set[sets.count - 1];
+        ret_more->count++;
+    }
+    return look_take(call, &sets, ret);
+}
+
+enum co_result my_closed_look(struct co_call *call, struct my_closed *ret)
+{
+    return my_closed_look_and(call, "DO 0", ret, NULL);
 }
 
 bool my_closed_holds(const struct co_call *call, const struct my_closed *c)
@@ -127,7 +189,7 @@ const char *my_run_id(const struct co_call *call)
 static void add_row(struct co_call *call, struct my_str *sql, bool *first, const char *kind, const char *a, const char *b,
                     const char *value)
 {
-    my_str_add(sql, *first ? "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES (" : ",(");
+    my_str_add(sql, *first ? "INSERT INTO " MY_SCHEMA ".originals (kind,a,b,value,run) VALUES (" : ",(");
     my_str_quote(sql, kind);
     my_str_add(sql, ",");
     my_str_quote(sql, a);
@@ -137,6 +199,12 @@ static void add_row(struct co_call *call, struct my_str *sql, bool *first, const
     my_str_quote(sql, value);
     my_str_addf(sql, ",'%s')", my_run_id(call));
     *first = false;
+}
+
+/* What is kept is what this run is about to change: a row that an older run has left is taken over. */
+static void end_rows(struct my_str *sql)
+{
+    my_str_add(sql, " ON DUPLICATE KEY UPDATE value=VALUES(value),run=VALUES(run);");
 }
 
 static void add_hold(struct co_call *call, struct my_str *sql, bool *first, const char *what)
@@ -173,69 +241,71 @@ static enum co_presence presence(bool hold, bool complete)
 
 /* ---------------------------------------------------------------- accounts */
 
-enum co_result my_accounts_locked(struct co_call *call, bool *ret)
+enum co_result my_accounts_of(struct co_call *call, enum my_scope scope, struct my_sets *ret)
+{
+    MY_STR_AUTO sql = {0};
+    my_str_add(&sql, "SELECT u.User,u.Host");
+    enum co_result r = accounts_from(call, scope, &sql);
+    return r == CO_DONE ? my_read(call, call->conn, my_cstr(&sql), ret) : r;
+}
+
+enum co_result my_accounts_locked(struct co_call *call, enum my_scope scope, bool *ret, struct my_str *ret_names)
 {
     MY_STR_AUTO sql = {0};
     MY_SETS_AUTO sets = {0};
-    my_str_add(&sql, "SELECT COUNT(*)");
-    enum co_result r = unlocked_from(call, &sql);
+    my_str_add(&sql, "SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(u.User,'@',u.Host)),''),200)");
+    enum co_result r = unlocked_from(call, scope, &sql);
     if (r == CO_DONE)
         r = my_read(call, call->conn, my_cstr(&sql), &sets);
     *ret = r == CO_DONE && my_int(my_value(&sets, 0, 0), -1) == 0;
+    if (r == CO_DONE && ret_names)
+        my_str_add(ret_names, my_value(&sets, 0, 1));
     return r;
 }
 
 enum co_result my_accounts_probe(struct co_call *call, enum co_presence *ret)
 {
     bool locked = false, hold = false;
-    enum co_result r = my_accounts_locked(call, &locked);
+    enum co_result r = my_accounts_locked(call, MY_SCOPE_ALL, &locked, NULL);
     if (r == CO_DONE)
         r = held(call, "accounts", &hold);
     *ret = presence(hold, locked);
     return r;
 }
 
-/* What my_events_disable() is going to change, kept in the same INSERT; then it need not insert anything. */
-static enum co_result add_event_rows(struct co_call *call, struct my_str *packet, bool *first)
-{
-    MY_SETS_AUTO sets = {0};
-    enum co_result r = my_events_read(call, &sets);
-    if (r != CO_DONE)
-        return r;
-    add_hold(call, packet, first, "events");
-    add_hold(call, packet, first, "read_only");
-    if (my_truth(my_value(&sets, 0, 0)))
-        add_row(call, packet, first, "scheduler", "", "", "ON");
-    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));)
-        add_row(call, packet, first, "event", row[0], row[1], row[2]);
-    return CO_DONE;
-}
-
-enum co_result my_accounts_lock(struct co_call *call)
+/* The unlocked accounts of that scope, each with whether this run keeps a row for it. */
+static enum co_result unlocked_read(struct co_call *call, enum my_scope scope, struct my_sets *ret)
 {
     MY_STR_AUTO sql = {0};
+    my_str_addf(&sql,
+                "SELECT u.User,u.Host,EXISTS(SELECT 1 FROM " MY_SCHEMA
+                ".originals o WHERE o.kind='account' AND o.run='%s' AND o.a=CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin AND "
+                "o.b=CONVERT(u.Host USING utf8mb4) COLLATE utf8mb4_bin)",
+                my_run_id(call));
+    enum co_result r = unlocked_from(call, scope, &sql);
+    return r == CO_DONE ? my_read(call, call->conn, my_cstr(&sql), ret) : r;
+}
+
+enum co_result my_accounts_lock_scope(struct co_call *call, enum my_scope scope)
+{
     MY_STR_AUTO packet = {0};
     MY_STR_AUTO list = {0};
     MY_SETS_AUTO sets = {0};
-    bool first = true, fence = call->role == CO_SOURCE && call->run;
-    my_str_add(&sql, "SELECT u.User,u.Host");
-    enum co_result r = unlocked_from(call, &sql);
-    if (r == CO_DONE)
-        r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    bool first = true;
+    enum co_result r = unlocked_read(call, scope, &sets);
     if (r != CO_DONE)
         return r;
-    add_hold(call, &packet, &first, "accounts");
+    if (!call->conn->rows_kept)
+        add_hold(call, &packet, &first, "accounts");
     for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0]));) {
-        add_row(call, &packet, &first, "account", row[0], row[1], "");
+        if (!my_truth(row[2])) /* one that was made since */
+            add_row(call, &packet, &first, "account", row[0], row[1], "");
         if (list.len)
             my_str_add(&list, ",");
         my_str_account(&list, row[0], row[1]);
     }
-    if (fence)
-        r = add_event_rows(call, &packet, &first);
-    if (r != CO_DONE)
-        return r;
-    my_str_add(&packet, ";");
+    if (!first)
+        end_rows(&packet);
     if (list.len)
         my_str_addf(&packet, "ALTER USER %s ACCOUNT LOCK;", my_cstr(&list));
     my_str_add(&packet, "SELECT MAX(ID) FROM information_schema.PROCESSLIST;");
@@ -243,11 +313,38 @@ enum co_result my_accounts_lock(struct co_call *call)
         return my_out_of_memory(call);
     MY_SETS_AUTO locked = {0};
     r = my_write(call, call->conn, true, my_cstr(&packet), &locked);
-    if (r == CO_DONE) {
+    if (r == CO_DONE && scope == MY_SCOPE_ALL)
         call->conn->floor_id = (uint64_t)my_int(my_value(&locked, 0, 0), 0);
-        call->conn->rows_kept = fence;
-    }
     return r;
+}
+
+enum co_result my_accounts_lock(struct co_call *call)
+{
+    return my_accounts_lock_scope(call, MY_SCOPE_ALL);
+}
+
+enum co_result my_accounts_unlock_readers_sql(struct co_call *call, struct my_str *sql)
+{
+    MY_STR_AUTO read = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&read,
+                "SELECT o.a,o.b FROM " MY_SCHEMA
+                ".originals o JOIN mysql.user u ON CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin=o.a AND CONVERT(u.Host USING "
+                "utf8mb4) COLLATE utf8mb4_bin=o.b WHERE o.kind='account' AND o.run='%s' AND NOT (1%s)",
+                my_run_id(call), bypass_condition(call->conn));
+    enum co_result r = my_read(call, call->conn, my_cstr(&read), &sets);
+    if (r != CO_DONE)
+        return r;
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0]));) {
+        my_str_add(sql, "ALTER USER ");
+        my_str_account(sql, row[0], row[1]);
+        my_str_add(sql, " ACCOUNT UNLOCK;DELETE FROM " MY_SCHEMA ".originals WHERE kind='account' AND a=");
+        my_str_quote(sql, row[0]);
+        my_str_add(sql, " AND b=");
+        my_str_quote(sql, row[1]);
+        my_str_add(sql, ";");
+    }
+    return sql->overflow ? my_out_of_memory(call) : CO_DONE;
 }
 
 /* Statements that unlock what was locked and is still there; `run`: by that run alone, NULL: by any. */
@@ -342,16 +439,21 @@ enum co_result my_events_probe(struct co_call *call, enum co_presence *ret)
     return r;
 }
 
+/* Scheduler; schema, name, "<sql_mode>\n<definer>" of each enabled event, and whether this run keeps a row for it. */
 static enum co_result my_events_read(struct co_call *call, struct my_sets *ret)
 {
-    return my_read(call, call->conn,
-                   "SELECT @@GLOBAL.event_scheduler;SELECT EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER) "
-                   "FROM information_schema.EVENTS WHERE STATUS='ENABLED'",
-                   ret);
+    bool mysql = my_is_mysql(call->conn);
+    const char *schema = mysql ? "EVENT_SCHEMA" : "db", *name = mysql ? "EVENT_NAME" : "name";
+    MY_STR_AUTO sql = {0};
+    my_str_addf(&sql,
+                "SELECT @@GLOBAL.event_scheduler;SELECT e.%s,e.%s,CONCAT(e.SQL_MODE,'\n',e.DEFINER),EXISTS(SELECT 1 FROM " MY_SCHEMA
+                ".originals o WHERE o.kind='event' AND o.run='%s' AND o.a=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin AND "
+                "o.b=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin) FROM %s e WHERE e.STATUS='ENABLED'",
+                schema, name, my_run_id(call), schema, name, mysql ? "information_schema.EVENTS" : "mysql.event");
+    return my_read(call, call->conn, my_cstr(&sql), ret);
 }
 
-/* An event that was made since its rows were kept is disabled too, but only with a row of its own: `rows_kept` is for that
- * connection's next call, and INSERT IGNORE adds what is missing whenever there is an event. */
+/* An event that was made since its rows were kept is disabled too, with a row of its own. */
 enum co_result my_events_disable(struct co_call *call)
 {
     MY_SETS_AUTO sets = {0};
@@ -360,15 +462,16 @@ enum co_result my_events_disable(struct co_call *call)
     enum co_result r = my_events_read(call, &sets);
     if (r != CO_DONE)
         return r;
-    bool scheduler = my_truth(my_value(&sets, 0, 0)), kept = call->conn->rows_kept && mysql_num_rows(sets.set[1]) == 0;
+    bool scheduler = my_truth(my_value(&sets, 0, 0)), kept = call->conn->rows_kept;
     if (!kept)
         add_hold(call, &sql, &first, "events");
     if (scheduler && !kept)
         add_row(call, &sql, &first, "scheduler", "", "", "ON");
     for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));)
-        add_row(call, &sql, &first, "event", row[0], row[1], row[2]);
+        if (!my_truth(row[3]))
+            add_row(call, &sql, &first, "event", row[0], row[1], row[2]);
     if (!first)
-        my_str_add(&sql, ";");
+        end_rows(&sql);
     if (scheduler)
         my_str_add(&sql, "SET GLOBAL event_scheduler=OFF;");
     mysql_data_seek(sets.set[1], 0);
@@ -468,7 +571,7 @@ enum co_result my_read_only_hold(struct co_call *call)
         if (my_is_mysql(call->conn)) /* it would refuse our own row */
             my_str_add(&sql, "SET GLOBAL super_read_only=0;");
         add_hold(call, &sql, &first, "read_only");
-        my_str_add(&sql, ";");
+        end_rows(&sql);
     }
     my_str_add(&sql, read_only_sql(call->conn));
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
@@ -499,4 +602,57 @@ enum co_result my_read_only_restore(struct co_call *call)
                      : was_ro ? "SET GLOBAL read_only=1;"
                               : "SET GLOBAL read_only=0;");
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
+}
+
+/* ---------------------------------------------------------------- what the fence will change, kept before the pause */
+
+/* Each row would cost the pause a sync of the server's log. What is made between now and the fence gets its row there. */
+enum co_result my_originals_keep(struct co_call *call)
+{
+    MY_SETS_AUTO accounts = {0};
+    MY_SETS_AUTO events = {0};
+    MY_STR_AUTO sql = {0};
+    bool first = true;
+    enum co_result r = unlocked_read(call, MY_SCOPE_ALL, &accounts);
+    if (r == CO_DONE)
+        r = my_events_read(call, &events);
+    if (r != CO_DONE)
+        return r;
+    add_hold(call, &sql, &first, "accounts");
+    add_hold(call, &sql, &first, "events");
+    add_hold(call, &sql, &first, "read_only");
+    for (MYSQL_ROW row; (row = mysql_fetch_row(accounts.set[0]));)
+        add_row(call, &sql, &first, "account", row[0], row[1], "");
+    if (my_truth(my_value(&events, 0, 0)))
+        add_row(call, &sql, &first, "scheduler", "", "", "ON");
+    for (MYSQL_ROW row; (row = mysql_fetch_row(events.set[1]));)
+        add_row(call, &sql, &first, "event", row[0], row[1], row[2]);
+    end_rows(&sql);
+    if (sql.overflow)
+        return my_out_of_memory(call);
+    r = my_write(call, call->conn, true, my_cstr(&sql), NULL);
+    if (r == CO_DONE)
+        call->conn->rows_kept = true;
+    return r;
+}
+
+enum co_result my_originals_kept(struct co_call *call, enum co_presence *ret)
+{
+    bool accounts = false, events = false, read_only = false;
+    enum co_result r = held(call, "accounts", &accounts);
+    if (r == CO_DONE)
+        r = held(call, "events", &events);
+    if (r == CO_DONE)
+        r = held(call, "read_only", &read_only);
+    *ret = accounts && events && read_only ? CO_PRESENT : accounts || events || read_only ? CO_PARTIAL : CO_ABSENT;
+    return r;
+}
+
+/* Rows go only together with what they stand for: the fence's own way back, whether or not it was ever put up. */
+enum co_result my_originals_forget(struct co_call *call)
+{
+    enum co_result r = my_read_only_restore(call);
+    if (r == CO_DONE)
+        r = my_events_restore(call);
+    return r == CO_DONE ? my_accounts_unlock(call) : r;
 }

@@ -315,6 +315,7 @@ void my_disconnect(struct co_conn *conn)
     free(conn->account_host);
     free(conn->seen.progress);
     free(conn->bypass);
+    free(conn->started);
     free(conn);
 }
 

@@ -21,9 +21,9 @@ static const struct co_option options[] = {
     {"setup.load_program", CO_OPT_PAIR, CO_OPT_ARGV, NULL, NULL,
      "The client that loads the dump, when it isn't mariadb or mysql in the PATH."},
     {"setup.closure", CO_OPT_PAIR, CO_OPT_ENUM, "auto|read_only|accounts", "auto",
-     "What keeps clients from writing to b after setup: locked accounts, or read_only alone, with which reads stay possible. "
-     "auto: accounts, but "
-     "for a MariaDB that is read_only by its own configuration."},
+     "What keeps clients from writing to b after setup. auto: read_only and locks on the accounts that get past it, so that "
+     "others may read; every account is locked where read_only would not outlive a restart (MariaDB without read_only in its "
+     "own configuration, MySQL 5.7). accounts: every account. read_only: that alone."},
     {"link.tls", CO_OPT_PAIR, CO_OPT_ENUM, "auto|off|require|verify", "auto",
      "TLS between the servers; auto: as towards the side that is followed, unverified."},
     {"link.ca", CO_OPT_PAIR, CO_OPT_STRING, NULL, NULL, "Path of the CA file on the servers' machines, for link.tls: verify."},

@@ -213,7 +213,32 @@ static bool option_on(struct co_call *call, const char *name)
     return value && strcmp(value, "true") == 0;
 }
 
-static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, int64_t bytes)
+/* What the copy is about to bring, and what of it is there. */
+struct size {
+    struct co_call *call;
+    int64_t bytes, tables;
+};
+
+#define COUNT_TABLES                                                                                                           \
+    "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_TYPE='BASE TABLE' AND TABLE_SCHEMA NOT IN (" SYSTEM_SCHEMAS ")"
+
+/* Once a second: bytes through the pipe, and which table of how many is being filled. */
+static void show_progress(void *arg, int64_t done_bytes)
+{
+    struct size *size = arg;
+    struct co_call *call = size->call, brief = my_brief(call, 1000);
+    struct co_error ignored = {0};
+    MY_STR_AUTO what = {0};
+    MY_SETS_AUTO sets = {0};
+    brief.err = &ignored;
+    my_str_add(&what, "copying the data");
+    if (my_read(&brief, call->conn, COUNT_TABLES, &sets) == CO_DONE)
+        my_str_addf(&what, ", table %s of %lld", my_value(&sets, 0, 0), (long long)size->tables);
+    struct co_progress progress = {.what = my_cstr(&what), .done = done_bytes, .total = size->bytes, .unit = "bytes"};
+    call->host->progress(call->ctx, &progress);
+}
+
+static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, struct size *size)
 {
     bool mysql = my_is_mysql(call->conn);
     __attribute__((cleanup(option_file_close))) struct option_file from_file = {.fd = -1}, to_file = {.fd = -1};
@@ -245,13 +270,15 @@ static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, int64_t b
     add_word(&to, to_file.path);
     add_word(&to, "--init-command=SET SESSION sql_log_bin=0, unique_checks=0, foreign_key_checks=0");
     add_word(&to, "--binary-mode");
+    if (option_on(call, "setup.compress"))
+        add_word(&to, "--compress");
     if (from.failed || to.failed)
         return my_out_of_memory(call);
     struct co_command dump = {.size = sizeof dump, .side = CO_SIDE_LOCAL, .argv = from.argv};
     struct co_command load = {.size = sizeof load, .side = CO_SIDE_LOCAL, .argv = to.argv};
     int from_status = -1, to_status = -1;
-    r = call->host->pipe(call->ctx, &dump, &load, "copying the data", bytes, call->deadline_ns, &from_status, &to_status, NULL,
-                         call->err);
+    r = call->host->pipe_ticking(call->ctx, &dump, &load, show_progress, size, call->deadline_ns, &from_status, &to_status, NULL,
+                                 call->err);
     if (r != CO_DONE || (from_status == 0 && to_status == 0))
         return r;
     struct co_error said = *call->err;
@@ -271,6 +298,10 @@ static enum co_result finish(struct co_call *call)
     if (r != CO_DONE)
         return r;
     my_add_slaveside(call->conn, &sql, events.set[0]); /* as if replication had brought them */
+    if (my_setup_lock_wanted(call) && my_setup_scope(call) == MY_SCOPE_BYPASS)
+        r = my_accounts_unlock_readers_sql(call, &sql);
+    if (r != CO_DONE)
+        return r;
     MY_SETS_AUTO position = {0};
     if (!my_is_mysql(call->conn)) {
         r = my_read(call, call->conn, "SELECT @@GLOBAL.gtid_slave_pos", &position);
@@ -292,30 +323,41 @@ static enum co_result finish(struct co_call *call)
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
 }
 
+static enum co_result read_size(struct co_call *call, struct size *ret)
+{
+    MY_SETS_AUTO sets = {0};
+    enum co_result r =
+        my_read(call, call->other,
+                "SELECT COALESCE(SUM(DATA_LENGTH),0) FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN (" SYSTEM_SCHEMAS
+                ");" COUNT_TABLES,
+                &sets);
+    ret->bytes = my_int(my_value(&sets, 0, 0), -1);
+    ret->tables = my_int(my_value(&sets, 1, 0), -1);
+    return r;
+}
+
+/* Everything but the pipe answers soon or not at all: only the pipe gets the step's own deadline. */
 enum co_result my_dump_copy(struct co_call *call)
 {
+    struct co_call brief = my_brief(call, 60000);
+    struct size size = {.call = call, .bytes = -1, .tables = -1};
+    MY_SETS_AUTO schemas = {0};
+    __attribute__((cleanup(my_accounts_done))) struct my_accounts accounts = {0};
     if (!call->other)
         return my_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "the source can't be reached");
-    MY_SETS_AUTO schemas = {0};
-    MY_SETS_AUTO size = {0};
-    __attribute__((cleanup(my_accounts_done))) struct my_accounts accounts = {0};
-    enum co_result r = my_user_schemas(call, call->other, &schemas);
+    enum co_result r = my_user_schemas(&brief, call->other, &schemas);
     if (r == CO_DONE && mysql_num_rows(schemas.set[0]) == 0)
         return my_fail(call, CO_NO_EFFECT, CO_E_STATE, "", "the source has no databases");
     if (r == CO_DONE)
-        r = my_read(
-            call, call->other,
-            "SELECT COALESCE(SUM(DATA_LENGTH),0) FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN (" SYSTEM_SCHEMAS ")",
-            &size);
+        r = read_size(&brief, &size);
     if (r == CO_DONE)
-        r = begin(call);
+        r = begin(&brief);
     if (r == CO_DONE)
-        r = my_accounts_read(call, call->other, call->conn, &accounts);
+        r = my_accounts_read(&brief, call->other, call->conn, &accounts);
     if (r == CO_DONE)
-        r = stream(call, schemas.set[0], my_int(my_value(&size, 0, 0), -1));
+        r = stream(call, schemas.set[0], &size);
+    brief = my_brief(call, 60000);
     if (r == CO_DONE)
-        r = my_accounts_write(call, call->conn, &accounts);
-    if (r == CO_DONE && my_setup_lock_wanted(call))
-        r = my_accounts_lock(call);
-    return r == CO_DONE ? finish(call) : r;
+        r = my_accounts_write(&brief, call->conn, &accounts);
+    return r == CO_DONE ? finish(&brief) : r;
 }

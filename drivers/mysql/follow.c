@@ -171,20 +171,29 @@ static bool threads_broken(const struct my_follow *f, struct my_str *reason)
     return reason->len > 0;
 }
 
-/* Whether clients can write to the follower. An account that may not read mysql.* judges by read_only alone. */
-static enum co_result takes_writes(struct co_call *call, bool *ret)
+/* How clients can write to the follower, if they can. An account that may not read mysql.* judges by read_only alone. */
+static enum co_result takes_writes(struct co_call *call, struct my_str *reason)
 {
+    const char *closure = call->host->option(call->ctx, "setup.closure");
+    bool locked = false, weak = closure && strcmp(closure, "read_only") == 0;
     enum co_presence ro = CO_ABSENT;
     enum co_result r = my_read_only_probe(call, &ro);
-    *ret = ro == CO_ABSENT;
-    if (r != CO_DONE || !*ret)
+    if (r != CO_DONE || (my_is_mysql(call->conn) && ro == CO_PRESENT) || (ro != CO_ABSENT && weak))
         return r;
     struct co_error saved = *call->err;
-    bool locked = false;
-    if (my_accounts_locked(call, &locked) == CO_DONE)
-        *ret = !locked;
-    else
+    MY_STR_AUTO names = {0};
+    r = my_accounts_locked(call, ro == CO_ABSENT ? MY_SCOPE_ALL : MY_SCOPE_BYPASS, &locked, &names);
+    if (r != CO_DONE && call->conn->dead)
+        return r;
+    if (r != CO_DONE)
         *call->err = saved;
+    if (ro == CO_ABSENT && (r != CO_DONE || !locked))
+        my_str_add(reason, "the follower accepts client writes: read_only is off");
+    else if (r == CO_DONE && !locked)
+        my_str_addf(reason,
+                    "the follower accepts writes of accounts that get past read_only and aren't locked (%s): `changeover setup` "
+                    "locks them",
+                    my_cstr(&names));
     return CO_DONE;
 }
 
@@ -233,12 +242,11 @@ enum co_result my_link(struct co_call *call, struct co_link *ret)
                     (long long)ret->silent_ms, f.heartbeat_s);
         return broken(call, ret, my_cstr(&reason));
     }
-    bool open = false;
-    r = takes_writes(call, &open);
+    r = takes_writes(call, &reason);
     if (r != CO_DONE)
         return r;
-    if (open)
-        return broken(call, ret, "the follower accepts client writes: read_only is off");
+    if (reason.len)
+        return broken(call, ret, my_cstr(&reason));
     if (!call->other) {
         call->host->text_add(call->ctx, ret->reason,
                              "the source can't be asked; the follower alone can't tell that it is connected");

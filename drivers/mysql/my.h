@@ -66,7 +66,8 @@ struct co_conn {
     char *account_user, *account_host; /* CURRENT_USER() */
     enum co_side side;
     bool in_run;
-    bool rows_kept;           /* the fence's first step has kept the rows of all of its steps, over this connection */
+    bool rows_kept;           /* warm_up has kept what the fence will change, over this connection */
+    char *started;            /* when the server started; a session doesn't outlive its server */
     bool free_marker_will_do; /* in steps of setup and detach, which work without a marker: no run may be under way, or ours */
     struct my_seen_link seen;
     uint64_t floor_id; /* accounts were seen locked when no session had a higher id: later ones can't get in; 0: not seen */
@@ -100,6 +101,8 @@ enum co_result my_exec(struct co_call *call, struct co_conn *conn, const char *s
 /* One packet: takes the marker's lock, checks that the marker holds the run's token (outside a run: that it is
  * free), then `sql` (statements, each ended by ';'). The server stops at the first one that fails. */
 enum co_result my_change(struct co_call *call, struct co_conn *conn, const char *sql, struct my_sets *ret_or_null);
+/* The same call with a deadline in so many milliseconds, if its own isn't sooner: for queries within a step that may take hours. */
+struct co_call my_brief(const struct co_call *call, int64_t ms);
 const char *my_value(const struct my_sets *sets, unsigned set, unsigned column); /* first row; NULL when absent or NULL */
 int64_t my_int(const char *text, int64_t otherwise);
 bool my_truth(const char *text); /* "1", "ON", "YES": new versions name what used to be numbers */
@@ -186,14 +189,27 @@ struct my_closed {    /* what one look saw */
 #define MY_CLOSED_AUTO __attribute__((cleanup(my_closed_done))) struct my_closed
 void my_closed_done(struct my_closed *closed);
 enum co_result my_closed_look(struct co_call *call, struct my_closed *ret);
+/* The same, and then, in the same packet, `more`: statements without a last ';', whose results are in ret_more. */
+enum co_result my_closed_look_and(struct co_call *call, const char *more, struct my_closed *ret, struct my_sets *ret_more);
 bool my_closed_holds(const struct co_call *call, const struct my_closed *closed); /* accounts, events, sessions, read_only */
 enum co_result my_exempt(struct co_call *call, struct my_str *sql);               /* SQL list of the user names that stay */
 
+/* Which accounts are meant: all that could log in, or those that could write past read_only as it stands after setup. */
+enum my_scope { MY_SCOPE_ALL, MY_SCOPE_BYPASS };
 enum co_result my_accounts_probe(struct co_call *call, enum co_presence *ret);
 enum co_result my_accounts_lock(struct co_call *call);
+enum co_result my_accounts_lock_scope(struct co_call *call, enum my_scope scope);
+enum co_result my_originals_keep(struct co_call *call);
+enum co_result my_originals_kept(struct co_call *call, enum co_presence *ret);
+enum co_result my_originals_forget(struct co_call *call);
+/* User and host of every account of that scope, locked or not. */
+enum co_result my_accounts_of(struct co_call *call, enum my_scope scope, struct my_sets *ret);
 enum co_result my_accounts_unlock(struct co_call *call);
 enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, const char *run);
-enum co_result my_accounts_locked(struct co_call *call, bool *ret);
+/* Are they locked? `ret_names` (may be NULL): of those that aren't, the first few. */
+enum co_result my_accounts_locked(struct co_call *call, enum my_scope scope, bool *ret, struct my_str *ret_names);
+/* Statements that unlock what setup locked and isn't of MY_SCOPE_BYPASS. */
+enum co_result my_accounts_unlock_readers_sql(struct co_call *call, struct my_str *sql);
 const char *my_run_id(const struct co_call *call);
 enum co_result my_events_probe(struct co_call *call, enum co_presence *ret);
 enum co_result my_events_disable(struct co_call *call);
@@ -213,6 +229,9 @@ enum co_result my_take_slot(struct co_call *call, struct co_conn *conn);
 enum co_result my_sessions_probe(struct co_call *call, enum co_presence *ret);
 enum co_result my_sessions_end_idle(struct co_call *call);
 enum co_result my_sessions_end_all(struct co_call *call);
+/* Those of the users that have an account of that scope, by name. */
+enum co_result my_sessions_end_of(struct co_call *call, enum my_scope scope);
+enum co_result my_sessions_probe_of(struct co_call *call, enum my_scope scope, enum co_presence *ret);
 enum co_result my_drain(struct co_call *call, bool end, struct co_text *remaining);
 enum co_result my_end_sessions(struct co_call *call, const char *keep_actor);
 

@@ -93,22 +93,19 @@ static enum co_result note_originals(struct co_call *call)
     return r;
 }
 
-enum co_result my_prepare(struct co_call *call)
+/* Asked once a connection: the server that it is connected to can't have been started again since. */
+static enum co_result read_started(struct co_call *call)
 {
-    if (!call->conn->unlogged)
-        return my_exec(call, call->conn, "", NULL); /* says what is missing */
-    /* the first connection of a run notes; later ones may see what the run itself has done */
-    if (!noted(call, call->side, "prepared")) {
-        enum co_result r = note_originals(call);
-        if (r == CO_DONE)
-            r = note(call, "prepared", "1");
-        if (r != CO_DONE)
-            return r;
-    }
-    MY_CLOSED_AUTO closed = {0};
-    enum co_result r = my_closed_look(call, &closed); /* warms the server's caches; fails now for lack of rights */
-    enum co_presence sessions;
-    return r == CO_DONE ? my_sessions_probe(call, &sessions) : r;
+    if (call->conn->started)
+        return CO_DONE;
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&sql, "SELECT %s", my_expr_started(call->conn));
+    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    call->conn->started = strdup(my_value(&sets, 0, 0) ? my_value(&sets, 0, 0) : "");
+    return call->conn->started ? CO_DONE : my_out_of_memory(call);
 }
 
 /* One look at what a proof compares. */
@@ -123,20 +120,41 @@ static void evidence_done(struct evidence *e)
     my_sets_done(&e->sets);
 }
 
-static enum co_result evidence_read(struct co_call *call, struct evidence *e)
+/* Closed? and then, by the same packet, the evidence: what was written before it is in the position. */
+static enum co_result evidence_read(struct co_call *call, struct my_closed *closed, struct evidence *e)
 {
     MY_STR_AUTO sql = {0};
-    my_str_addf(&sql, "SELECT %s,%s;%s;XA RECOVER", my_expr_position(call->conn), my_expr_started(call->conn),
-                my_word_log_status(call->conn));
-    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &e->sets);
+    my_str_addf(&sql, "SELECT %s;%s;XA RECOVER", my_expr_position(call->conn), my_word_log_status(call->conn));
+    enum co_result r = my_closed_look_and(call, my_cstr(&sql), closed, &e->sets);
+    if (r == CO_DONE)
+        r = read_started(call);
     if (r != CO_DONE)
         return r;
     e->position = my_value(&e->sets, 0, 0);
-    e->started = my_value(&e->sets, 0, 1);
+    e->started = call->conn->started;
     e->file = my_value(&e->sets, 1, 0);
     e->offset = my_value(&e->sets, 1, 1);
     e->prepared_xa = e->sets.count > 2 ? (int64_t)mysql_num_rows(e->sets.set[2]) : -1;
     return CO_DONE;
+}
+
+enum co_result my_prepare(struct co_call *call)
+{
+    if (!call->conn->unlogged)
+        return my_exec(call, call->conn, "", NULL); /* says what is missing */
+    /* the first connection of a run notes; later ones may see what the run itself has done */
+    if (!noted(call, call->side, "prepared")) {
+        enum co_result r = note_originals(call);
+        if (r == CO_DONE)
+            r = note(call, "prepared", "1");
+        if (r != CO_DONE)
+            return r;
+    }
+    MY_CLOSED_AUTO closed = {0};
+    __attribute__((cleanup(evidence_done))) struct evidence e = {0};
+    enum co_result r = evidence_read(call, &closed, &e); /* warms the server's caches; fails now for lack of rights */
+    enum co_presence sessions;
+    return r == CO_DONE ? my_sessions_probe(call, &sessions) : r;
 }
 
 static enum co_result not_closed(struct co_call *call, const struct my_closed *closed, const char *what)
@@ -149,15 +167,12 @@ static enum co_result not_closed(struct co_call *call, const struct my_closed *c
 enum co_result my_capture(struct co_call *call, struct co_text *ret)
 {
     MY_CLOSED_AUTO closed = {0};
-    enum co_result r = my_closed_look(call, &closed);
+    __attribute__((cleanup(evidence_done))) struct evidence e = {0};
+    enum co_result r = evidence_read(call, &closed, &e);
     if (r != CO_DONE)
         return r;
     if (!my_closed_holds(call, &closed) || closed.appliers != 0)
         return not_closed(call, &closed, "the fence doesn't hold");
-    __attribute__((cleanup(evidence_done))) struct evidence e = {0};
-    r = evidence_read(call, &e);
-    if (r != CO_DONE)
-        return r;
     if (e.prepared_xa != 0)
         return my_fail(call, CO_NO_EFFECT, CO_E_STATE, "Commit or roll them back: XA RECOVER lists them.",
                        "%lld XA transactions are prepared: they could be committed later", (long long)e.prepared_xa);
@@ -178,9 +193,7 @@ static enum co_result proof_source(struct co_call *call, const char *position)
 {
     __attribute__((cleanup(evidence_done))) struct evidence e = {0};
     MY_CLOSED_AUTO closed = {0};
-    enum co_result r = evidence_read(call, &e);
-    if (r == CO_DONE)
-        r = my_closed_look(call, &closed);
+    enum co_result r = evidence_read(call, &closed, &e);
     if (r != CO_DONE)
         return r;
     const char *started = noted(call, call->side, "capture_started"), *file = noted(call, call->side, "capture_file");

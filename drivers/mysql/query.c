@@ -241,6 +241,15 @@ enum co_result my_change(struct co_call *call, struct co_conn *conn, const char 
     return r;
 }
 
+struct co_call my_brief(const struct co_call *call, int64_t ms)
+{
+    struct co_call brief = *call;
+    int64_t deadline_ns = call->host->now_ns(call->ctx) + ms * 1000000;
+    if (deadline_ns < brief.deadline_ns)
+        brief.deadline_ns = deadline_ns;
+    return brief;
+}
+
 const char *my_value(const struct my_sets *sets, unsigned set, unsigned column)
 {
     if (set >= sets->count || column >= mysql_num_fields(sets->set[set]) || mysql_num_rows(sets->set[set]) == 0)

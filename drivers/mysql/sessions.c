@@ -260,6 +260,56 @@ enum co_result my_sessions_end_all(struct co_call *call)
     return CO_AGAIN;
 }
 
+/* Sessions of a user none of whose accounts is of that scope go on: read_only holds them. */
+static enum co_result sessions_of(struct co_call *call, enum my_scope scope, struct foreign *ret)
+{
+    if (scope == MY_SCOPE_ALL)
+        return foreign_read(call, false, ret);
+    MY_SETS_AUTO accounts = {0};
+    MY_SETS_AUTO sets = {0};
+    MY_STR_AUTO sql = {0};
+    enum co_result r = my_accounts_of(call, scope, &accounts);
+    if (r != CO_DONE)
+        return r;
+    my_own_sql(call, &sql);
+    my_str_add(&sql, "SELECT p.ID FROM information_schema.PROCESSLIST p WHERE p.USER IN ('unauthenticated user'");
+    for (MYSQL_ROW row; (row = mysql_fetch_row(accounts.set[0]));) {
+        my_str_add(&sql, ",");
+        my_str_quote(&sql, row[0]);
+    }
+    my_str_add(&sql, ") AND ");
+    r = my_foreign_where(call, &sql);
+    if (r == CO_DONE)
+        r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    if (r != CO_DONE)
+        return r;
+    ret->kill = calloc((size_t)mysql_num_rows(sets.set[0]) + 1, sizeof *ret->kill);
+    if (!ret->kill)
+        return my_out_of_memory(call);
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0]));)
+        ret->kill[ret->kill_count++] = strtoull(row[0], NULL, 10);
+    ret->total = (unsigned)ret->kill_count;
+    return CO_DONE;
+}
+
+enum co_result my_sessions_probe_of(struct co_call *call, enum my_scope scope, enum co_presence *ret)
+{
+    __attribute__((cleanup(foreign_done))) struct foreign f = {0};
+    enum co_result r = sessions_of(call, scope, &f);
+    if (r == CO_DONE)
+        *ret = f.total ? CO_ABSENT : CO_PRESENT;
+    return r;
+}
+
+enum co_result my_sessions_end_of(struct co_call *call, enum my_scope scope)
+{
+    __attribute__((cleanup(foreign_done))) struct foreign f = {0};
+    enum co_result r = sessions_of(call, scope, &f);
+    if (r == CO_DONE && f.kill_count)
+        r = kill_ids(call, call->conn, true, f.kill, f.kill_count);
+    return r == CO_DONE && f.total ? CO_AGAIN : r;
+}
+
 enum co_result my_drain(struct co_call *call, bool end, struct co_text *remaining)
 {
     __attribute__((cleanup(foreign_done))) struct foreign f = {0};

@@ -237,7 +237,7 @@ enum co_result my_setup_table_revert(struct co_call *call)
 static bool read_only_lasts(struct co_call *call)
 {
     if (my_is_mysql(call->conn))
-        return true; /* persisted; 5.7: see check */
+        return my_has_persist(call->conn);
     const char *noted = call->host->note_get(call->ctx, CO_NOTE_PAIR, call->side, "read_only_configured");
     if (noted)
         return strcmp(noted, "1") == 0;
@@ -252,14 +252,21 @@ static bool read_only_lasts(struct co_call *call)
     return r == CO_DONE && my_truth(my_value(&sets, 0, 0));
 }
 
-/* MySQL: always, since our own rows need super_read_only off for the length of a packet, and in that moment nobody with SUPER
- * may be connected (seen: a root client that tried all the time got a write through). */
 bool my_setup_lock_wanted(struct co_call *call)
 {
     const char *closure = call->host->option(call->ctx, "setup.closure");
-    if (closure && strcmp(closure, "auto") != 0)
-        return strcmp(closure, "accounts") == 0;
-    return call->conn && (my_is_mysql(call->conn) || !read_only_lasts(call));
+    return call->conn && (!closure || strcmp(closure, "read_only") != 0);
+}
+
+/* Where read_only outlives a restart, ordinary accounts may read. Those that get past it are locked all the same; on MySQL
+ * since our own rows need super_read_only off for the length of a packet (seen: a root client that tried all the time got a
+ * write through). */
+enum my_scope my_setup_scope(struct co_call *call)
+{
+    const char *closure = call->host->option(call->ctx, "setup.closure");
+    if (closure && strcmp(closure, "accounts") == 0)
+        return MY_SCOPE_ALL;
+    return call->conn && read_only_lasts(call) ? MY_SCOPE_BYPASS : MY_SCOPE_ALL;
 }
 
 enum co_result my_setup_closed_describe(struct co_call *call, struct co_text *ret)

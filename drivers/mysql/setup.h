@@ -20,6 +20,7 @@ SETUP_STEP(follow);
 bool my_setup_user_wanted(struct co_call *call);
 bool my_setup_copy_wanted(struct co_call *call);
 bool my_setup_lock_wanted(struct co_call *call);
+enum my_scope my_setup_scope(struct co_call *call); /* of the accounts that setup locks */
 
 /* accounts.c: carried from the source to the target by statements, since the target keeps its own */
 struct my_accounts {

@@ -25,7 +25,7 @@ static bool mysql_or_unknown(const struct co_call *call)
 static enum co_result accounts_describe(struct co_call *call, struct co_text *ret)
 {
     call->host->text_set(call->ctx, ret, "", 0);
-    call->host->text_add(call->ctx, ret, "SET SESSION sql_log_bin=0\nINSERT IGNORE INTO " MY_SCHEMA ".originals ...\n");
+    call->host->text_add(call->ctx, ret, "SET SESSION sql_log_bin=0\nINSERT INTO " MY_SCHEMA ".originals ...\n");
     call->host->text_add(call->ctx, ret, "ALTER USER <every unlocked account but %s and %s> ACCOUNT LOCK",
                          call->conn ? call->conn->account_user : "the tool's",
                          call->host->secret_user(call->ctx, CO_SECRET_REPLICATION)
@@ -34,13 +34,35 @@ static enum co_result accounts_describe(struct co_call *call, struct co_text *re
     return CO_DONE;
 }
 
+static enum co_result originals_describe(struct co_call *call, struct co_text *ret)
+{
+    return say(call, ret,
+               "SET SESSION sql_log_bin=0\nINSERT INTO " MY_SCHEMA
+               ".originals <every unlocked account, every enabled event, the scheduler>");
+}
+
+/* Setup's: all accounts, or, where read_only lasts, those that get past it: then the others may read. */
+static enum co_result setup_lock_describe(struct co_call *call, struct co_text *ret)
+{
+    if (my_setup_scope(call) == MY_SCOPE_ALL)
+        return accounts_describe(call, ret);
+    return say(call, ret,
+               mysql_or_unknown(call)
+                   ? "SET SESSION sql_log_bin=0\nINSERT INTO " MY_SCHEMA ".originals ...\n"
+                     "ALTER USER <every unlocked account with SUPER, CONNECTION_ADMIN or SYSTEM_VARIABLES_ADMIN> ACCOUNT LOCK\n"
+                     "KILL <their sessions>"
+                   : "SET SESSION sql_log_bin=0\nINSERT INTO " MY_SCHEMA ".originals ...\n"
+                     "ALTER USER <every unlocked account with READ_ONLY ADMIN or SUPER> ACCOUNT LOCK\nKILL <their sessions>");
+}
+
 static enum co_result accounts_locked_probe(struct co_call *call, enum co_presence *ret)
 {
     bool locked = false;
     enum co_presence ended = CO_ABSENT;
-    enum co_result r = my_accounts_locked(call, &locked);
+    enum my_scope scope = my_setup_scope(call);
+    enum co_result r = my_accounts_locked(call, scope, &locked, NULL);
     if (r == CO_DONE && locked)
-        r = my_sessions_probe(call, &ended);
+        r = my_sessions_probe_of(call, scope, &ended);
     *ret = !locked ? CO_ABSENT : ended == CO_PRESENT ? CO_PRESENT : CO_PARTIAL;
     return r;
 }
@@ -48,7 +70,7 @@ static enum co_result accounts_locked_probe(struct co_call *call, enum co_presen
 static enum co_result events_describe(struct co_call *call, struct co_text *ret)
 {
     return say(call, ret,
-               "SET SESSION sql_log_bin=0\nINSERT IGNORE INTO " MY_SCHEMA ".originals ...\nSET GLOBAL event_scheduler=OFF\n"
+               "SET SESSION sql_log_bin=0\nINSERT INTO " MY_SCHEMA ".originals ...\nSET GLOBAL event_scheduler=OFF\n"
                "ALTER DEFINER=<its definer> EVENT <every enabled event> DISABLE");
 }
 
@@ -399,8 +421,9 @@ static enum co_result ours_drop(struct co_call *call)
 
 static enum co_result lock_and_end(struct co_call *call)
 {
-    enum co_result r = my_accounts_lock(call);
-    return r == CO_DONE ? my_sessions_end_all(call) : r;
+    enum my_scope scope = my_setup_scope(call);
+    enum co_result r = my_accounts_lock_scope(call, scope);
+    return r == CO_DONE ? my_sessions_end_of(call, scope) : r;
 }
 
 static enum co_result unmarked(struct co_call *call, enum co_result (*fn)(struct co_call *))
@@ -460,15 +483,17 @@ const struct co_step my_steps[] = {
     STEP("setup.schema_target", "make the tool's own schema on the target", CO_PHASE_SETUP, CO_TARGET, CO_STEP_KEEPS, NULL,
          my_setup_schema_describe, my_setup_schema_probe, my_setup_schema_apply, unmarked_my_setup_schema_revert),
     STEP("setup.lock_accounts", "lock the target's accounts and end their sessions", CO_PHASE_SETUP, CO_TARGET, 0,
-         my_setup_lock_wanted, accounts_describe, accounts_locked_probe, unmarked_lock_and_end, unmarked_my_accounts_unlock),
+         my_setup_lock_wanted, setup_lock_describe, accounts_locked_probe, unmarked_lock_and_end, unmarked_my_accounts_unlock),
     STEP("setup.read_only", "refuse client writes on the target", CO_PHASE_SETUP, CO_TARGET, 0, NULL, my_setup_closed_describe,
          my_setup_closed_probe, unmarked_my_setup_closed_apply, unmarked_my_setup_closed_revert),
-    STEP("setup.copy", "copy the data", CO_PHASE_SETUP, CO_TARGET, CO_STEP_SLOW | CO_STEP_BOTH | CO_STEP_KEEPS,
+    STEP("setup.copy", "copy the data", CO_PHASE_SETUP, CO_TARGET, CO_STEP_SLOW | CO_STEP_LONG | CO_STEP_BOTH | CO_STEP_KEEPS,
          my_setup_copy_wanted, my_setup_copy_describe, my_setup_copy_probe, unmarked_my_setup_copy_apply, my_setup_copy_revert),
     STEP("setup.follow", "follow the source", CO_PHASE_SETUP, CO_TARGET, CO_STEP_BOTH, NULL, my_setup_follow_describe,
          my_setup_follow_probe, unmarked_my_setup_follow_apply, unmarked_promote_apply),
 
-    /* warm_up: the target is closed for good */
+    /* warm_up: nothing of it is left for the pause; then the target is closed for good */
+    STEP("warm_up.source_originals", "keep what the fence will change", CO_PHASE_WARM_UP, CO_SOURCE, 0, NULL, originals_describe,
+         my_originals_kept, my_originals_keep, my_originals_forget),
     STEP("warm_up.target_accounts", "lock every account of the target", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, accounts_describe,
          my_accounts_probe, my_accounts_lock, my_accounts_unlock),
     STEP("warm_up.target_events", "disable the target's events", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, events_describe,

@@ -299,6 +299,12 @@ struct co_host {
      * no memory. text_get: its bytes, NUL-terminated, until it is next changed; ret_bytes may be NULL. */
     struct co_text *(*text_new)(void *ctx);
     const char *(*text_get)(void *ctx, const struct co_text *text, size_t *ret_bytes);
+
+    /* pipe(), and `tick` about once a second while data flow, on the call's thread: there the driver may use the call's
+     * connections, briefly, and report the progress itself (`done_bytes` so far); the host reports none. */
+    enum co_result (*pipe_ticking)(void *ctx, const struct co_command *from, const struct co_command *to,
+                                   void (*tick)(void *arg, int64_t done_bytes), void *arg, int64_t deadline_ns, int *ret_from,
+                                   int *ret_to, struct co_text *err_out, struct co_error *err);
 };
 
 /* ---------------------------------------------------------------- the call */
@@ -396,8 +402,10 @@ enum co_step_flags {
     CO_STEP_SLOW = 1 << 1,        /* may take minutes; reports progress */
     CO_STEP_KEEPS = 1 << 2,       /* an undo leaves it in place (a database of our own, a slot made by setup) */
     CO_STEP_BOTH = 1 << 3,        /* call->other is needed */
-    CO_STEP_OFFLINE = 1 << 4      /* also called while the side can't be reached: then call->conn is NULL and the step
+    CO_STEP_OFFLINE = 1 << 4,     /* also called while the side can't be reached: then call->conn is NULL and the step
                                      works through host commands, or answers CO_AGAIN until the server is back */
+    CO_STEP_LONG = 1 << 5         /* of SETUP: one call may take hours. It ends by itself or when it is interrupted; what it
+                                     asks a server meanwhile has limits of its own */
 };
 
 /* A step is a triple of probe, apply and revert. All are bounded by the deadline; CO_AGAIN asks to be called

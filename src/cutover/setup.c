@@ -7,6 +7,7 @@
 
 #include "cutover/run.h"
 
+#define LONG_CALL_NS (30 * 24 * 3600 * CO_NS_PER_S) /* a copy of everything there is */
 #define LINK_NS (120 * CO_NS_PER_S)
 #define LOOK_NS (200 * CO_NS_PER_MS)
 #define AGAIN_NS (50 * CO_NS_PER_MS)
@@ -67,7 +68,8 @@ static int do_step(struct job *job, const struct co_step *step)
                 got = CO_NO_EFFECT;
                 break;
             }
-            got = co_ep_step_apply(ep, other, step, co_now_ns() + CO_SLOW_CALL_NS, &lane->error);
+            int64_t call_ns = step->flags & CO_STEP_LONG ? LONG_CALL_NS : CO_SLOW_CALL_NS;
+            got = co_ep_step_apply(ep, other, step, co_now_ns() + call_ns, &lane->error);
             if (got == CO_AGAIN)
                 co_wait_until(co_now_ns() + AGAIN_NS, run->session->wake_fd);
         } while (got == CO_AGAIN);

@@ -460,6 +460,8 @@ struct pipe_progress {
     const char *what;
     int64_t total_bytes;
     int64_t next_ns;
+    void (*tick)(void *arg, int64_t done_bytes);
+    void *arg;
 };
 
 static void pipe_bytes(int64_t total, void *arg)
@@ -468,16 +470,19 @@ static void pipe_bytes(int64_t total, void *arg)
     int64_t now_ns = co_now_ns();
     if (now_ns < progress->next_ns)
         return;
-    progress->next_ns = now_ns + 200 * CO_NS_PER_MS;
+    progress->next_ns = now_ns + (progress->tick ? 1000 : 200) * CO_NS_PER_MS;
+    if (progress->tick) {
+        progress->tick(progress->arg, total);
+        return;
+    }
     struct co_progress report = {.what = progress->what, .done = total, .total = progress->total_bytes, .unit = "bytes"};
     co_host_progress(progress->state, &report);
 }
 
-enum co_result co_host_pipe(void *ctx, const struct co_command *from, const struct co_command *to, const char *what,
-                            int64_t total_bytes, int64_t deadline_ns, int *ret_from, int *ret_to, struct co_text *err_out,
-                            struct co_error *err)
+static enum co_result pipe_commands(struct co_call_state *state, const struct co_command *from, const struct co_command *to,
+                                    struct pipe_progress *progress, int64_t deadline_ns, int *ret_from, int *ret_to,
+                                    struct co_text *err_out, struct co_error *err)
 {
-    struct co_call_state *state = ctx;
     CO_TEXT_AUTO own_err_out = CO_TEXT_INIT;
     if (!err_out)
         err_out = &own_err_out;
@@ -490,8 +495,7 @@ enum co_result co_host_pipe(void *ctx, const struct co_command *from, const stru
     struct co_process_result from_result = {0}, to_result = {0};
     bool tried = rc == 0;
     if (tried) {
-        struct pipe_progress progress = {.state = state, .what = what ? what : "copying", .total_bytes = total_bytes};
-        rc = co_process_pipe(&source.spec, &sink.spec, pipe_bytes, &progress, err_out, &from_result, &to_result, err);
+        rc = co_process_pipe(&source.spec, &sink.spec, pipe_bytes, progress, err_out, &from_result, &to_result, err);
         co_mask_text(err_out);
     }
     words_done(&source.words);
@@ -508,4 +512,20 @@ enum co_result co_host_pipe(void *ctx, const struct co_command *from, const stru
     if (ret_to)
         *ret_to = to_result.marked ? to_result.status : to_result.status > 0 ? to_result.status : 128 + 9;
     return CO_DONE;
+}
+
+enum co_result co_host_pipe(void *ctx, const struct co_command *from, const struct co_command *to, const char *what,
+                            int64_t total_bytes, int64_t deadline_ns, int *ret_from, int *ret_to, struct co_text *err_out,
+                            struct co_error *err)
+{
+    struct pipe_progress progress = {.state = ctx, .what = what ? what : "copying", .total_bytes = total_bytes};
+    return pipe_commands(ctx, from, to, &progress, deadline_ns, ret_from, ret_to, err_out, err);
+}
+
+enum co_result co_host_pipe_ticking(void *ctx, const struct co_command *from, const struct co_command *to,
+                                    void (*tick)(void *arg, int64_t done_bytes), void *arg, int64_t deadline_ns, int *ret_from,
+                                    int *ret_to, struct co_text *err_out, struct co_error *err)
+{
+    struct pipe_progress progress = {.state = ctx, .what = "copying", .total_bytes = -1, .tick = tick, .arg = arg};
+    return pipe_commands(ctx, from, to, &progress, deadline_ns, ret_from, ret_to, err_out, err);
 }

@@ -393,4 +393,5 @@ const struct co_host co_host_table = {
     .http = co_host_http,
     .text_new = host_text_new,
     .text_get = host_text_get,
+    .pipe_ticking = co_host_pipe_ticking,
 };

@@ -172,6 +172,9 @@ enum co_result co_host_run(void *ctx, const struct co_command *command, int64_t 
 enum co_result co_host_pipe(void *ctx, const struct co_command *from, const struct co_command *to, const char *what,
                             int64_t total_bytes, int64_t deadline_ns, int *ret_from, int *ret_to, struct co_text *err_out,
                             struct co_error *err);
+enum co_result co_host_pipe_ticking(void *ctx, const struct co_command *from, const struct co_command *to,
+                                    void (*tick)(void *arg, int64_t done_bytes), void *arg, int64_t deadline_ns, int *ret_from,
+                                    int *ret_to, struct co_text *err_out, struct co_error *err);
 enum co_result co_host_http(void *ctx, enum co_side side, const char *method, const char *url, const char *const *headers,
                             const void *body, size_t body_bytes, int64_t deadline_ns, int *ret_status, struct co_text *ret_body,
                             struct co_error *err);

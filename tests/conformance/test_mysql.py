@@ -1,4 +1,6 @@
 """What only MariaDB and MySQL have: locks held by clients, events, accounts, GTIDs that nobody may make."""
+import threading
+
 import pytest
 
 from sandbox import wait_for
@@ -114,3 +116,165 @@ def test_root_that_keeps_trying_writes_nothing_on_the_follower(ready):
         assert ready.tool("cutover", "--yes", "--when-ready=20s", fault="promote:end=error").code == 4
     assert load.count() == 0, load.entries()[:5]
     no_stray_gtids(ready)
+
+
+def make_read_only_last(scene):
+    """Where the server itself can't keep read_only over a restart, its configuration says so."""
+    if scene.engine == "mariadb":
+        scene.b.stop()
+        with open(scene.b.folder / "my.cnf", "a", encoding="ascii") as file:
+            file.write("read-only=1\n")
+        scene.b.start()
+
+
+def write_on_b(scene, user):
+    connection = scene.b.connect(user, database="app")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT COUNT(*) FROM ledger")
+            assert cursor.fetchone()[0] >= 200, "reads stay"
+            cursor.execute("INSERT INTO ledger VALUES ('on b')")
+    finally:
+        connection.close()
+
+
+def test_after_setup_b_is_read_by_ordinary_accounts_and_written_by_nobody(scene):
+    make_read_only_last(scene)
+    scene.set_up()
+    for restart in (False, True):
+        if restart:
+            scene.b.crash_and_restart()
+            scene.caught_up("40s")
+        with pytest.raises(Exception, match="read-only|read_only|1290|1836"):
+            write_on_b(scene, "app")
+        with pytest.raises(Exception, match="lock"):
+            write_on_b(scene, "root")
+    before = scene.b.settings()
+    with scene.load(writers=3, kinds=("ordinary", "superuser", "reconnecting")) as load:
+        wait_for(lambda: load.count() > 10, 20, "the load runs")
+        assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="prove:end=error").code == 4
+    scene.check(load, "a", committed=False)
+    assert scene.b.settings() == before, "reads stay after an undo, too"
+    assert scene.run("cutover").code == 0
+    assert scene.b.is_open() and not scene.a.is_open()
+    no_stray_gtids(scene)
+
+
+def test_an_account_that_gets_past_read_only_on_b_makes_the_lag_broken(scene):
+    """On MySQL super_read_only holds it; on MariaDB nothing but a lock does."""
+    make_read_only_last(scene)
+    scene.set_up()
+    scene.a.query("CREATE USER dba@'%' IDENTIFIED BY 'x-7Q'")
+    scene.a.query("GRANT ALL ON *.* TO dba@'%' WITH GRANT OPTION")
+    wait_for(lambda: scene.b.query("SELECT COUNT(*) FROM mysql.user WHERE User = 'dba'")[0][0], 20, "the account arrives")
+    if scene.engine == "mariadb":
+        result = scene.tool("lag", json=True)
+        assert result.code == 2 and "dba" in result.json["pairs"][0]["reason"], result
+        scene.must("setup")
+    scene.caught_up()
+    assert scene.run("cutover").code == 0
+    assert not scene.b.is_locked("dba")
+    scene.b.query("CREATE USER late@'%' IDENTIFIED BY 'x-7Q'")
+    scene.b.query("GRANT ALL ON *.* TO late@'%' WITH GRANT OPTION")
+    wait_for(lambda: scene.a.query("SELECT COUNT(*) FROM mysql.user WHERE User = 'late'")[0][0], 20, "the account arrives")
+    if scene.engine == "mariadb":
+        assert scene.tool("lag", json=True).code == 2
+        scene.must("setup")  # on the way back too
+    scene.caught_up()
+    assert scene.run("rollback").code == 0
+
+
+@pytest.mark.full
+def test_20_there_and_back_with_an_event_a_second_and_no_errant_gtid(ready):
+    """8 writers (root, autocommit=0, a stored procedure, a FLUSH loop, reconnecting, long) and an event that writes."""
+    ready.a.query("SET GLOBAL event_scheduler=ON")
+    ready.b.query("SET GLOBAL event_scheduler=ON")
+    ready.a.query("CREATE TABLE app.beat (at timestamp(6) PRIMARY KEY, host int)")
+    ready.a.query("CREATE EVENT app.beats ON SCHEDULE EVERY 1 SECOND DO INSERT INTO app.beat VALUES (NOW(6), @@server_id)")
+    ready.caught_up()
+    for _ in range(20):
+        for kind in ("cutover", "rollback"):
+            source, since = ready.primary, now_ns()
+            with ready.load(writers=8) as load:
+                wait_for(lambda: load.count() > 50, 20, "the load runs")
+                before = load.count()
+                result = ready.run(kind, json=True)
+                assert result.code == 0, result
+                wait_for(lambda: load.count() > before + 50, 20, "writes go on")
+            assert ready.check(load, source, since, committed=True) != source
+            no_stray_gtids(ready)
+    assert {row[0] for row in ready.a.query("SELECT DISTINCT host FROM app.beat")} == {ready.a.port, ready.b.port}
+
+
+class Slowed:
+    """Stops a server nine tenths of the time."""
+
+    def __init__(self, server):
+        self.server, self.ending = server, threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def run(self):
+        while not self.ending.is_set():
+            self.server.freeze()
+            self.ending.wait(0.09)
+            self.server.thaw()
+            self.ending.wait(0.01)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.ending.set()
+        self.thread.join()
+        self.server.thaw()
+
+
+def test_a_replica_that_applies_slower_than_a_writes_is_found_at_the_gate(ready):
+    single = "replica_parallel_workers=1" if ready.engine == "mysql" else "slave_parallel_threads=0"
+    ready.b.pause_apply(True)
+    ready.b.query(f"SET GLOBAL {single}")
+    ready.b.pause_apply(False)
+    ready.caught_up()
+    before = ready.a.settings()
+    with ready.load(writers=8, kinds=("ordinary",), pause_s=0.0005, follow=False) as load:
+        wait_for(lambda: load.count() > 100, 20, "the load runs")
+        with Slowed(ready.b):
+            result = ready.tool("cutover", "--yes", "--when-ready=8s", json=True, timeout_s=90)
+        assert result.code in (1, 2), result
+        at = load.count("a")
+        wait_for(lambda: load.count("a") > at + 50, 20, "A takes writes")
+    assert "fence" not in [phase["name"] for phase in result.json["phases"]], "found before anything is fenced"
+    assert "parallel" in result.out + result.err, "the remedy is named"
+    load.check_not_lost(ready.a)
+    assert ready.a.settings() == before
+
+
+def logins(server):
+    return {user: plugin for user, plugin in server.query("SELECT User, plugin FROM mysql.user WHERE User IN "
+                                                          "('changeover', 'changeover_repl', 'app')")}
+
+
+@pytest.mark.engines("mysql")
+@pytest.mark.parametrize("tls", ["off", "require"])
+def test_caching_sha2_password_logs_in_with_and_without_tls_in_both_directions(scene, tls):
+    """The tool, the probe and the replication account; each server is restarted, so that none has the password in its cache."""
+    for side in (scene.a, scene.b):
+        side.stop()
+        side.start()
+    scene.pair.extra["link"] = {"tls": tls}
+    for side in (scene.a, scene.b):
+        config = side.side_config()
+        side.side_config = lambda config=config: {**config, "tls": {"mode": tls}}
+    scene.tool.write_config()
+    scene.set_up()
+    for server in (scene.a, scene.b):
+        assert set(logins(server).values()) == {"caching_sha2_password"} and len(logins(server)) == 3
+    for kind in ("cutover", "rollback"):
+        follower = scene.server("a" if scene.primary == "b" else "b")
+        assert scene.run(kind).code == 0
+        follower = scene.server("a" if scene.primary == "b" else "b")
+        encrypted = follower.query("SELECT SSL_ALLOWED FROM performance_schema.replication_connection_configuration")[0][0]
+        assert encrypted == ("YES" if tls == "require" else "NO")
+        primary = scene.server(scene.primary)
+        primary.crash_and_restart()  # its cache of passwords is empty: the replica logs in anew
+        scene.caught_up("40s")

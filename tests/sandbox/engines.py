@@ -1,5 +1,6 @@
 """Engines by the name that the config uses."""
 import importlib
+import os
 
 from .box import Pair, ServerMissing
 from .tool import build_folder
@@ -30,8 +31,16 @@ ENGINES = {
 }
 
 
+if os.environ.get("CO_MARIADB_SERVERS"):  # versions of MariaDB, see tools/make-mariadb-server
+    from .mariadb import versions
+
+    ENGINES.update({engine: ("mariadb", engine, "mysql") for engine in versions()})
+
+
 def server_class(engine):
     module, name, _ = ENGINES[engine]
+    if engine == name:
+        return versions()[engine]
     try:
         return getattr(importlib.import_module(f".{module}", __package__), name)
     except ImportError as error:

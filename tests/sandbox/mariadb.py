@@ -19,15 +19,29 @@ TOOL = "changeover"  # the tool's own account, which no fence locks; root is a c
 _templates = {}
 
 
-def template():
-    if "data" not in _templates:
-        folder = tempfile.mkdtemp(prefix="changeover-mariadb-")
-        atexit.register(shutil.rmtree, folder, True)
-        subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={folder}/data", "--skip-test-db",
-                        "--auth-root-authentication-method=normal", *as_root()], check=True, stdin=subprocess.DEVNULL,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        _templates["data"] = f"{folder}/data"
-    return _templates["data"]
+def template_folder(name):
+    folder = tempfile.mkdtemp(prefix=f"changeover-{name}-")
+    atexit.register(shutil.rmtree, folder, True)
+    return folder
+
+
+def install(folder, server):
+    """mariadb-install-db of this system."""
+    subprocess.run(["mariadb-install-db", "--no-defaults", f"--datadir={folder}/data", "--skip-test-db",
+                    "--auth-root-authentication-method=normal", *as_root()], check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def bootstrap(folder, server):
+    """What mariadb-install-db does, for a server in a folder of its own (tools/make-mariadb-server)."""
+    os.makedirs(f"{folder}/data/mysql")
+    text = "create database if not exists mysql;\nuse mysql;\nSET @auth_root_socket=NULL;\nSET @skip_auth_anonymous=1;\n"
+    for name in ("system_tables", "performance_tables", "system_tables_data", "sys_schema"):
+        found = [path for prefix in ("mariadb", "mysql") if os.path.exists(path := f"{server.home}/share/{prefix}_{name}.sql")]
+        text += open(found[0], encoding="utf-8").read() if found else ""  # 10.5 has no sys schema
+    subprocess.run([server.program("mariadbd"), "--no-defaults", "--bootstrap", *as_root(), *server.places(), f"--datadir={folder}/data",
+                    "--max-allowed-packet=8M", "--net-buffer-length=16K"], input=text.encode(), check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
 
 
 def as_root():
@@ -77,14 +91,29 @@ class MariaDB(Server):
     # of one domain, as here: no sequence number beyond the primary's
     gtid_contains = "SELECT '{own}' = '' OR SUBSTRING_INDEX('{own}', '-', -1) + 0 <= SUBSTRING_INDEX('{all}', '-', -1) + 0"
 
-    @staticmethod
-    def missing():
-        if not shutil.which("mariadbd") or not shutil.which("mariadb-install-db"):
+    home = None  # a folder of tools/make-mariadb-server; None: this system's
+
+    @classmethod
+    def missing(cls):
+        if cls.home and not os.path.exists(cls.program("mariadbd")):
+            return f"{cls.engine}: no {cls.program('mariadbd')}"
+        if not cls.home and (not shutil.which("mariadbd") or not shutil.which("mariadb-install-db")):
             return "mariadb: no mariadbd"
         return None
 
-    @staticmethod
-    def prepare_pair(pair, **options):
+    @classmethod
+    def program(cls, name):
+        return f"{cls.home}/bin/{name}" if cls.home else shutil.which(name)
+
+    @classmethod
+    def places(cls):
+        share = f"{cls.home}/share"
+        return [f"--basedir={cls.home}", f"--lc-messages-dir={share}", f"--character-sets-dir={share}/charsets"] if cls.home else []
+
+    @classmethod
+    def prepare_pair(cls, pair, **options):
+        if pair.b.home:
+            options.setdefault("setup", {"dump_program": [pair.b.program("mariadb-dump")], "load_program": [pair.b.program("mariadb")]})
         secret = pair.a.box.folder / "my.password"
         secret.write_text(PASSWORD + "\n")
         secret.chmod(0o600)
@@ -127,7 +156,11 @@ class MariaDB(Server):
 
     @classmethod
     def template(cls):
-        return template()
+        if cls.home not in _templates:
+            folder = template_folder("mariadb")
+            (bootstrap if cls.home else install)(folder, cls)
+            _templates[cls.home] = f"{folder}/data"
+        return _templates[cls.home]
 
     def configuration(self):
         return (f"[mariadbd]\ndatadir={self.data}\nport={self.port}\nbind-address={self.bind}\nsocket={self.folder}/s\n"
@@ -137,7 +170,7 @@ class MariaDB(Server):
                 "report-host=127.0.0.1\n")
 
     def argv(self):
-        return [*self.prefix, "mariadbd", f"--defaults-file={self.folder}/my.cnf", *as_root()]
+        return [*self.prefix, self.program("mariadbd"), f"--defaults-file={self.folder}/my.cnf", *as_root(), *self.places()]
 
     def pid(self):
         return self.child.pid if self.child and self.child.poll() is None else None
@@ -236,21 +269,21 @@ class MySQL(MariaDB):
     gtid_variable = "gtid_executed"
     gtid_contains = "SELECT GTID_SUBSET('{own}', '{all}')"
 
-    @staticmethod
-    def program(name):
+    @classmethod
+    def program(cls, name):
         folder = os.environ.get("CO_MYSQL_SERVER")
         return f"{folder}/bin/{name}" if folder else shutil.which(name)
 
-    @staticmethod
-    def missing():
+    @classmethod
+    def missing(cls):
         program = MySQL.program("mysqld")
         if not program or not os.path.exists(program):
             return "mysql: no mysqld (tools/make-mysql-server makes one; CO_MYSQL_SERVER names its folder)"
         told = subprocess.run([program, "--no-defaults", "--version"], capture_output=True, text=True, check=False).stdout
         return "mysql: the mysqld here is MariaDB's" if "MariaDB" in told else None
 
-    @staticmethod
-    def places():
+    @classmethod
+    def places(cls):
         folder = os.environ.get("CO_MYSQL_SERVER")
         usr = f"{folder}/root/usr" if folder else "/usr"
         return [f"--basedir={usr}", f"--lc-messages-dir={usr}/share/mysql", f"--character-sets-dir={usr}/share/mysql/charsets",
@@ -259,8 +292,7 @@ class MySQL(MariaDB):
     @classmethod
     def template(cls):
         if "mysql" not in _templates:
-            folder = tempfile.mkdtemp(prefix="changeover-mysql-")
-            atexit.register(shutil.rmtree, folder, True)
+            folder = template_folder("mysql")
             subprocess.run([cls.program("mysqld"), "--no-defaults", *as_root(), "--initialize-insecure", *cls.places(),
                             f"--datadir={folder}/data", "--innodb-redo-log-capacity=16M"], check=True, stdin=subprocess.DEVNULL,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -270,10 +302,10 @@ class MySQL(MariaDB):
             _templates["mysql"] = f"{folder}/data"
         return _templates["mysql"]
 
-    @staticmethod
-    def prepare_pair(pair, **options):
-        options.setdefault("setup", {"dump_program": [MySQL.program("mysqldump")], "load_program": [MySQL.program("mysql")]})
-        MariaDB.prepare_pair(pair, **options)
+    @classmethod
+    def prepare_pair(cls, pair, **options):
+        options.setdefault("setup", {"dump_program": [cls.program("mysqldump")], "load_program": [cls.program("mysql")]})
+        super().prepare_pair(pair, **options)
 
     @staticmethod
     def fill(pair):
@@ -325,3 +357,19 @@ class MySQL(MariaDB):
 
     def pause_apply(self, paused):
         self.query(f"{'STOP' if paused else 'START'} REPLICA SQL_THREAD")
+
+
+def folders():
+    """{version: folder} of CO_MARIADB_SERVERS: folders with colons between, each named after its version."""
+    return {os.path.basename(folder.rstrip("/")): folder for folder in os.environ.get("CO_MARIADB_SERVERS", "").split(":") if folder}
+
+
+def versions():
+    """{engine name: class}: each of those versions, each moved to the next, and this system's version to or from them."""
+    found = {version: type(f"MariaDB_{version}", (MariaDB,), {"home": folder}) for version, folder in folders().items()}
+    made = {f"mariadb-{version}": server for version, server in found.items()}
+    order = sorted([*found, "10.11"], key=lambda version: [int(part) for part in version.split(".")])
+    for old, new in zip(order, order[1:]):
+        a, b = found.get(old, MariaDB), found.get(new, MariaDB)
+        made[f"mariadb-{old}-to-{new}"] = type(f"MariaDB_{old}_to_{new}", (a,), {"b_class": b})
+    return made

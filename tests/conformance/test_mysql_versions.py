@@ -1,0 +1,36 @@
+"""Other versions of MariaDB (CO_MARIADB_SERVERS, see tools/make-mariadb-server): each with itself, and moved to the next."""
+import pytest
+
+from sandbox import ENGINES, engine_reason, wait_for
+from sandbox.scenario import Scenario, now_ns
+
+VERSIONS = [name for name in ENGINES if name.startswith("mariadb-")]
+
+
+def test_other_versions_are_here():
+    if not VERSIONS:
+        pytest.skip("mariadb: no other versions (tools/make-mariadb-server makes them; CO_MARIADB_SERVERS lists their folders)")
+    assert not [reason for reason in map(engine_reason, VERSIONS) if reason]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_version_there_and_back(box, version):
+    """setup, an undone promotion, cutover and rollback under writers; after an upgrade the rollback leads to the older server."""
+    scene = Scenario(box, version)
+    scene.set_up()
+    before = scene.a.settings()
+    with scene.load(writers=4) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="promote:end=error").code == 4
+    assert scene.check(load, "a", committed=False) == "a"
+    assert scene.a.settings() == before
+    for kind in ("cutover", "rollback"):
+        source, since = scene.primary, now_ns()
+        with scene.load(writers=4) as load:
+            wait_for(lambda: load.count() > 20, 20, "the load runs")
+            result = scene.run(kind)
+            assert result.code == 0, result
+            at = load.count()
+            wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+        assert scene.check(load, source, since, committed=True) != source
+    assert scene.primary == "a"
