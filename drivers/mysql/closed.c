@@ -37,8 +37,10 @@ enum co_result my_exempt(struct co_call *call, struct my_str *sql)
 static const char bypass_mariadb[] =
     " AND (CONCAT('''',u.User,'''@''',u.Host,'''') IN (SELECT GRANTEE FROM information_schema.USER_PRIVILEGES WHERE "
     "PRIVILEGE_TYPE IN ('READ_ONLY ADMIN','READ ONLY ADMIN','SUPER')) OR EXISTS (SELECT 1 FROM mysql.proxies_priv x WHERE "
-    "x.User=u.User AND x.Host=u.Host AND x.Proxied_user<>'') OR (EXISTS (SELECT 1 FROM mysql.roles_mapping m WHERE m.User=u.User "
-    "AND m.Host=u.Host) AND EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES r JOIN mysql.global_priv g ON r.GRANTEE IN "
+    "x.User=u.User AND x.Host=u.Host AND x.Proxied_user<>'') OR (EXISTS (SELECT 1 FROM mysql.roles_mapping m WHERE "
+    "m.User=u.User "
+    "AND m.Host=u.Host) AND EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES r JOIN mysql.global_priv g ON r.GRANTEE "
+    "IN "
     "(g.User,CONCAT('''',g.User,''''),CONCAT('''',g.User,'''@''''')) WHERE JSON_VALUE(g.Priv,'$.is_role') IN ('1','true') AND "
     "r.PRIVILEGE_TYPE IN ('READ_ONLY ADMIN','READ ONLY ADMIN','SUPER'))))";
 static const char bypass_mysql[] =
@@ -46,7 +48,8 @@ static const char bypass_mysql[] =
     "information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE IN ('SUPER','CONNECTION_ADMIN','SYSTEM_VARIABLES_ADMIN')) OR "
     "EXISTS (SELECT 1 FROM mysql.proxies_priv x WHERE x.User=u.User AND x.Host=u.Host AND x.Proxied_user<>'') OR (EXISTS "
     "(SELECT 1 FROM mysql.role_edges m WHERE m.TO_USER=u.User AND m.TO_HOST=u.Host) AND EXISTS (SELECT 1 FROM "
-    "information_schema.USER_PRIVILEGES r JOIN mysql.role_edges e ON r.GRANTEE=CONCAT('''',e.FROM_USER,'''@''',e.FROM_HOST,'''') "
+    "information_schema.USER_PRIVILEGES r JOIN mysql.role_edges e ON "
+    "r.GRANTEE=CONCAT('''',e.FROM_USER,'''@''',e.FROM_HOST,'''') "
     "WHERE r.PRIVILEGE_TYPE IN ('SUPER','CONNECTION_ADMIN','SYSTEM_VARIABLES_ADMIN'))))";
 
 static const char *bypass_condition(const struct co_conn *conn)
@@ -93,10 +96,11 @@ static enum co_result add_sessions_look(struct co_call *call, struct my_str *sql
     enum co_result r = my_foreign_where(call, &foreign);
     if (r != CO_DONE)
         return r;
-    my_str_addf(sql,
-                "SELECT SUM(%s), LEFT(COALESCE(GROUP_CONCAT(IF(%s,CONCAT(p.ID,' ',p.USER,'@',p.HOST,' ',p.COMMAND),NULL)),''),200),"
-                "SUM(p.COMMAND='Slave_SQL'),MAX(p.ID) FROM information_schema.PROCESSLIST p;",
-                my_cstr(&foreign), my_cstr(&foreign));
+    my_str_addf(
+        sql,
+        "SELECT SUM(%s), LEFT(COALESCE(GROUP_CONCAT(IF(%s,CONCAT(p.ID,' ',p.USER,'@',p.HOST,' ',p.COMMAND),NULL)),''),200),"
+        "SUM(p.COMMAND='Slave_SQL'),MAX(p.ID) FROM information_schema.PROCESSLIST p;",
+        my_cstr(&foreign), my_cstr(&foreign));
     if (my_is_mysql(call->conn))
         my_str_add(sql, "SELECT COUNT(*) FROM performance_schema.replication_applier_status WHERE SERVICE_STATE='ON';");
     return CO_DONE;
@@ -143,10 +147,11 @@ enum co_result my_closed_look_and(struct co_call *call, const char *more, struct
     enum co_result r = unlocked_from(call, MY_SCOPE_ALL, &sql);
     /* MariaDB's table itself: information_schema.EVENTS goes through a temporary table on disk, and this look is in the write
      * pause */
-    my_str_add(&sql, mysql ? ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(EVENT_SCHEMA,'.',EVENT_NAME)),''),200) FROM "
-                             "information_schema.EVENTS WHERE STATUS='ENABLED';"
-                           : ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(db,'.',name)),''),200) FROM mysql.event WHERE "
-                             "status='ENABLED';");
+    my_str_add(&sql, mysql
+                         ? ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(EVENT_SCHEMA,'.',EVENT_NAME)),''),200) FROM "
+                           "information_schema.EVENTS WHERE STATUS='ENABLED';"
+                         : ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(db,'.',name)),''),200) FROM mysql.event WHERE "
+                           "status='ENABLED';");
     my_str_addf(&sql, "SELECT %s;", scheduler_from(call->conn));
     if (r == CO_DONE)
         r = add_sessions_look(call, &sql);
@@ -277,11 +282,12 @@ enum co_result my_accounts_probe(struct co_call *call, enum co_presence *ret)
 static enum co_result unlocked_read(struct co_call *call, enum my_scope scope, struct my_sets *ret)
 {
     MY_STR_AUTO sql = {0};
-    my_str_addf(&sql,
-                "SELECT u.User,u.Host,EXISTS(SELECT 1 FROM " MY_SCHEMA
-                ".originals o WHERE o.kind='account' AND o.run='%s' AND o.a=CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin AND "
-                "o.b=CONVERT(u.Host USING utf8mb4) COLLATE utf8mb4_bin)",
-                my_run_id(call));
+    my_str_addf(
+        &sql,
+        "SELECT u.User,u.Host,EXISTS(SELECT 1 FROM " MY_SCHEMA
+        ".originals o WHERE o.kind='account' AND o.run='%s' AND o.a=CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin AND "
+        "o.b=CONVERT(u.Host USING utf8mb4) COLLATE utf8mb4_bin)",
+        my_run_id(call));
     enum co_result r = unlocked_from(call, scope, &sql);
     return r == CO_DONE ? my_read(call, call->conn, my_cstr(&sql), ret) : r;
 }
@@ -327,11 +333,12 @@ enum co_result my_accounts_unlock_readers_sql(struct co_call *call, struct my_st
 {
     MY_STR_AUTO read = {0};
     MY_SETS_AUTO sets = {0};
-    my_str_addf(&read,
-                "SELECT o.a,o.b FROM " MY_SCHEMA
-                ".originals o JOIN mysql.user u ON CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin=o.a AND CONVERT(u.Host USING "
-                "utf8mb4) COLLATE utf8mb4_bin=o.b WHERE o.kind='account' AND o.run='%s' AND NOT (1%s)",
-                my_run_id(call), bypass_condition(call->conn));
+    my_str_addf(
+        &read,
+        "SELECT o.a,o.b FROM " MY_SCHEMA
+        ".originals o JOIN mysql.user u ON CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin=o.a AND CONVERT(u.Host USING "
+        "utf8mb4) COLLATE utf8mb4_bin=o.b WHERE o.kind='account' AND o.run='%s' AND NOT (1%s)",
+        my_run_id(call), bypass_condition(call->conn));
     enum co_result r = my_read(call, call->conn, my_cstr(&read), &sets);
     if (r != CO_DONE)
         return r;
@@ -445,11 +452,12 @@ static enum co_result my_events_read(struct co_call *call, struct my_sets *ret)
     bool mysql = my_is_mysql(call->conn);
     const char *schema = mysql ? "EVENT_SCHEMA" : "db", *name = mysql ? "EVENT_NAME" : "name";
     MY_STR_AUTO sql = {0};
-    my_str_addf(&sql,
-                "SELECT @@GLOBAL.event_scheduler;SELECT e.%s,e.%s,CONCAT(e.SQL_MODE,'\n',e.DEFINER),EXISTS(SELECT 1 FROM " MY_SCHEMA
-                ".originals o WHERE o.kind='event' AND o.run='%s' AND o.a=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin AND "
-                "o.b=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin) FROM %s e WHERE e.STATUS='ENABLED'",
-                schema, name, my_run_id(call), schema, name, mysql ? "information_schema.EVENTS" : "mysql.event");
+    my_str_addf(
+        &sql,
+        "SELECT @@GLOBAL.event_scheduler;SELECT e.%s,e.%s,CONCAT(e.SQL_MODE,'\n',e.DEFINER),EXISTS(SELECT 1 FROM " MY_SCHEMA
+        ".originals o WHERE o.kind='event' AND o.run='%s' AND o.a=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin AND "
+        "o.b=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin) FROM %s e WHERE e.STATUS='ENABLED'",
+        schema, name, my_run_id(call), schema, name, mysql ? "information_schema.EVENTS" : "mysql.event");
     return my_read(call, call->conn, my_cstr(&sql), ret);
 }
 

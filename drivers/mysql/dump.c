@@ -277,8 +277,8 @@ static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, struct si
     struct co_command dump = {.size = sizeof dump, .side = CO_SIDE_LOCAL, .argv = from.argv};
     struct co_command load = {.size = sizeof load, .side = CO_SIDE_LOCAL, .argv = to.argv};
     int from_status = -1, to_status = -1;
-    r = call->host->pipe_ticking(call->ctx, &dump, &load, show_progress, size, call->deadline_ns, &from_status, &to_status, NULL,
-                                 call->err);
+    r = call->host->pipe_ticking(call->ctx, &dump, &load, show_progress, size, call->deadline_ns, &from_status, &to_status,
+                                 NULL, call->err);
     if (r != CO_DONE || (from_status == 0 && to_status == 0))
         return r;
     struct co_error said = *call->err;

@@ -190,10 +190,11 @@ static enum co_result takes_writes(struct co_call *call, struct my_str *reason)
     if (ro == CO_ABSENT && (r != CO_DONE || !locked))
         my_str_add(reason, "the follower accepts client writes: read_only is off");
     else if (r == CO_DONE && !locked)
-        my_str_addf(reason,
-                    "the follower accepts writes of accounts that get past read_only and aren't locked (%s): `changeover setup` "
-                    "locks them",
-                    my_cstr(&names));
+        my_str_addf(
+            reason,
+            "the follower accepts writes of accounts that get past read_only and aren't locked (%s): `changeover setup` "
+            "locks them",
+            my_cstr(&names));
     return CO_DONE;
 }
 
@@ -219,6 +220,34 @@ static enum co_result source_agrees(struct co_call *call, const struct my_follow
     return CO_DONE;
 }
 
+/* Parallel apply, where it is off; what else there is, where it is on. */
+static enum co_result say_faster(struct co_call *call, struct co_link *ret)
+{
+    if (ret->size < sizeof *ret || !ret->faster)
+        return CO_DONE;
+    MY_SETS_AUTO sets = {0};
+    bool mysql = my_is_mysql(call->conn);
+    enum co_result r =
+        my_read(call, call->conn,
+                "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('slave_parallel_threads','slave_parallel_workers',"
+                "'replica_parallel_workers')",
+                &sets);
+    if (r != CO_DONE)
+        return r;
+    MYSQL_ROW row = mysql_fetch_row(sets.set[0]);
+    bool one = row && my_int(row[1], 0) < 2;
+    const char *text =
+        one && mysql
+            ? "let it apply in parallel: SET PERSIST replica_parallel_workers=4, replica_preserve_commit_order=ON; STOP "
+              "REPLICA SQL_THREAD; START REPLICA SQL_THREAD (slave_parallel_workers before 8.0.26)."
+        : one ? "let it apply in parallel: STOP SLAVE SQL_THREAD; SET GLOBAL slave_parallel_threads=4, "
+                "slave_parallel_mode='optimistic'; START SLAVE SQL_THREAD."
+              : "it applies in parallel already; look for tables without a primary key, long transactions and slow disks "
+                "(sync_binlog, innodb_flush_log_at_trx_commit on the follower).";
+    call->host->text_set(call->ctx, ret->faster, text, strlen(text));
+    return CO_DONE;
+}
+
 enum co_result my_link(struct co_call *call, struct co_link *ret)
 {
     MY_FOLLOW_AUTO f = {0};
@@ -235,6 +264,9 @@ enum co_result my_link(struct co_call *call, struct co_link *ret)
     }
     MY_STR_AUTO reason = {0};
     ret->silent_ms = silent_ms(call, &f);
+    r = say_faster(call, ret);
+    if (r != CO_DONE)
+        return r;
     if (threads_broken(&f, &reason))
         return broken(call, ret, my_cstr(&reason));
     if (f.heartbeat_s > 0 && ret->silent_ms > 3000 && (double)ret->silent_ms > 4000 * f.heartbeat_s) {

@@ -101,7 +101,8 @@ enum co_result my_exec(struct co_call *call, struct co_conn *conn, const char *s
 /* One packet: takes the marker's lock, checks that the marker holds the run's token (outside a run: that it is
  * free), then `sql` (statements, each ended by ';'). The server stops at the first one that fails. */
 enum co_result my_change(struct co_call *call, struct co_conn *conn, const char *sql, struct my_sets *ret_or_null);
-/* The same call with a deadline in so many milliseconds, if its own isn't sooner: for queries within a step that may take hours. */
+/* The same call with a deadline in so many milliseconds, if its own isn't sooner: for queries within a step that may take
+ * hours. */
 struct co_call my_brief(const struct co_call *call, int64_t ms);
 const char *my_value(const struct my_sets *sets, unsigned set, unsigned column); /* first row; NULL when absent or NULL */
 int64_t my_int(const char *text, int64_t otherwise);

@@ -492,8 +492,8 @@ const struct co_step my_steps[] = {
          my_setup_follow_probe, unmarked_my_setup_follow_apply, unmarked_promote_apply),
 
     /* warm_up: nothing of it is left for the pause; then the target is closed for good */
-    STEP("warm_up.source_originals", "keep what the fence will change", CO_PHASE_WARM_UP, CO_SOURCE, 0, NULL, originals_describe,
-         my_originals_kept, my_originals_keep, my_originals_forget),
+    STEP("warm_up.source_originals", "keep what the fence will change", CO_PHASE_WARM_UP, CO_SOURCE, 0, NULL,
+         originals_describe, my_originals_kept, my_originals_keep, my_originals_forget),
     STEP("warm_up.target_accounts", "lock every account of the target", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, accounts_describe,
          my_accounts_probe, my_accounts_lock, my_accounts_unlock),
     STEP("warm_up.target_events", "disable the target's events", CO_PHASE_WARM_UP, CO_TARGET, 0, NULL, events_describe,

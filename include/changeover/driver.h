@@ -387,6 +387,7 @@ struct co_link {
     struct co_text *reason; /* why it isn't running, with the server's own error */
     int64_t silent_ms;      /* since the last sign of life of the other end; -1 unknown */
     int64_t piled_up_bytes; /* log that the source keeps for its follower; -1 unknown */
+    struct co_text *faster; /* what would make this follower apply faster, as a sentence, for when it is too slow; or left "" */
 };
 
 /* ---------------------------------------------------------------- steps: whatever changes a server */

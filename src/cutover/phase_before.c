@@ -116,8 +116,10 @@ static int gate_loop(struct co_lane *lane, struct co_gate_wait *wait, struct co_
     for (;;) {
         struct co_lag_sample sample;
         CO_TEXT_AUTO reason = CO_TEXT_INIT;
+        CO_TEXT_AUTO faster = CO_TEXT_INIT;
         int64_t stable_ms = 0, began = co_now_ns();
         co_lag_measure(lag, -1, &sample);
+        co_text_set_str(&faster, co_text_str(&sample.faster));
         enum co_gate_state state = co_gate_feed(gate, &sample, &stable_ms, &reason);
         bool waiting_only = state == CO_GATE_CLOSED && sample.state == CO_GATE_OPEN; /* stable_for isn't over */
         struct co_lag_row row = {.wall_ms = sample.wall_ms,
@@ -154,11 +156,13 @@ static int gate_loop(struct co_lane *lane, struct co_gate_wait *wait, struct co_
                 atomic_store(&wait->give_up, true);
                 co_fail(&lane->error, state == CO_GATE_BROKEN ? CO_E_BROKEN : CO_E_STATE, "pair %s: the gate is %s: %s",
                         co_pair_name(lane->pair), co_gate_name(state), co_text_str(&reason));
-                co_hint(&lane->error,
-                        state == CO_GATE_CLOSED
-                            ? "Wait with `cutover --when-ready` or `lag --wait`; if the lag doesn't fall, the "
-                              "follower applies slower than the primary writes: `changeover check` names remedies."
-                            : "`changeover status` shows both sides and what to do.");
+                if (state == CO_GATE_CLOSED)
+                    co_hint(&lane->error,
+                            "Wait with `cutover --when-ready` or `lag --wait`; if the lag doesn't fall, the "
+                            "follower applies slower than the primary writes: %s",
+                            faster.bytes ? co_text_str(&faster) : "`changeover check` names remedies.");
+                else
+                    co_hint(&lane->error, "`changeover status` shows both sides and what to do.");
                 return lane->error.code;
             }
         }

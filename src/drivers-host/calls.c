@@ -253,7 +253,8 @@ enum co_result co_ep_applied(struct co_endpoint *ep, int64_t deadline_ns, struct
 static enum co_result do_link(struct co_call *call, const struct co_op *op)
 {
     struct co_link_data *data = op->ret[0];
-    struct co_link link = {.size = sizeof link, .reason = &data->reason, .silent_ms = -1, .piled_up_bytes = -1};
+    struct co_link link = {
+        .size = sizeof link, .reason = &data->reason, .silent_ms = -1, .piled_up_bytes = -1, .faster = &data->faster};
     enum co_result result = checked(call, op, op->driver->link(call, &link), &data->reason, true);
     if (result != CO_DONE)
         return result;
@@ -263,6 +264,7 @@ static enum co_result do_link(struct co_call *call, const struct co_op *op)
     data->silent_ms = link.silent_ms < 0 ? -1 : link.silent_ms;
     data->piled_up_bytes = link.piled_up_bytes < 0 ? -1 : link.piled_up_bytes;
     co_mask_text(&data->reason);
+    co_mask_text(&data->faster);
     return CO_DONE;
 }
 

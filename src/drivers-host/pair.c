@@ -21,8 +21,10 @@ void co_identity_data_done(struct co_identity_data *data)
 
 void co_link_data_done(struct co_link_data *data)
 {
-    if (data)
-        co_text_done(&data->reason);
+    if (!data)
+        return;
+    co_text_done(&data->reason);
+    co_text_done(&data->faster);
 }
 
 static void run_copy_clear(struct co_run_copy *copy)

@@ -26,7 +26,7 @@ void co_identity_data_done(struct co_identity_data *data);
 
 struct co_link_data {
     enum co_link_state state;
-    struct co_text reason;
+    struct co_text reason, faster;
     int64_t silent_ms, piled_up_bytes;
 };
 void co_link_data_done(struct co_link_data *data);

@@ -14,6 +14,7 @@ enum co_gate_state co_gate_worst(enum co_gate_state a, enum co_gate_state b);
 struct co_lag_sample {
     enum co_gate_state state;            /* this sample against the limits alone; stable_for is the gate's (below) */
     struct co_text reason;               /* "" when open */
+    struct co_text faster;               /* what would make the follower apply faster, or "" */
     int64_t lag_ms;                      /* -1 unknown */
     int64_t lag_at_least_ms;             /* -1; set when the wait ended before the follower got there */
     int64_t lag_bytes, lag_transactions; /* at the moment of the sample; -1 unknown */

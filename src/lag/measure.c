@@ -187,6 +187,7 @@ static bool look_at_link(struct co_lag *lag, struct co_lag_sample *ret)
         say(ret, CO_GATE_UNKNOWN, &err);
     } else {
         ret->piled_up_bytes = link.piled_up_bytes;
+        co_text_set_str(&ret->faster, co_text_str(&link.faster));
         good = link.state == CO_LINK_RUNNING;
         if (!good) {
             ret->state = link.state == CO_LINK_UNKNOWN ? CO_GATE_UNKNOWN : CO_GATE_BROKEN;

@@ -26,6 +26,7 @@ void co_lag_sample_done(struct co_lag_sample *sample)
     if (!sample)
         return;
     co_text_done(&sample->reason);
+    co_text_done(&sample->faster);
     co_text_done(&sample->primary_position);
     co_text_done(&sample->applied_position);
 }
