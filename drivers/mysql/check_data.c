@@ -73,7 +73,8 @@ static void check_target_empty(struct my_check *c)
     MY_FOLLOW_AUTO f = {0};
     const char *method = c->call->host->option(c->call->ctx, "setup.method"),
                *replace = c->call->host->option(c->call->ctx, "setup.replace_b");
-    if (c->stage != CO_CHECK_SETUP || (method && strcmp(method, "dump") != 0) || !my_following(c, c->target, &f) || f.present)
+    if (c->stage != CO_CHECK_SETUP || (method && strcmp(method, "dump") != 0 && strcmp(method, "clone") != 0) ||
+        !my_following(c, c->target, &f) || f.present)
         return;
     if (!my_check_read(
             c, c->target, "its databases",

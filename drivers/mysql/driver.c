@@ -9,8 +9,9 @@ static const struct co_engine engines[] = {
 };
 
 static const struct co_option options[] = {
-    {"setup.method", CO_OPT_PAIR, CO_OPT_ENUM, "dump|copied|adopt", "dump",
-     "How b gets its first copy: the server's dump program, a copy that is there already (with setup.position), or a "
+    {"setup.method", CO_OPT_PAIR, CO_OPT_ENUM, "dump|clone|copied|adopt", "dump",
+     "How b gets its first copy: the server's dump program, CLONE INSTANCE (MySQL 8.0.17 on), a copy that is there already "
+     "(with setup.position), or a "
      "replication that runs."},
     {"setup.replace_b", CO_OPT_PAIR, CO_OPT_BOOL, NULL, "false", "Whether databases on b are deleted before the copy."},
     {"setup.position", CO_OPT_PAIR, CO_OPT_STRING, NULL, NULL,
@@ -24,6 +25,9 @@ static const struct co_option options[] = {
      "What keeps clients from writing to b after setup. auto: read_only and locks on the accounts that get past it, so that "
      "others may read; every account is locked where read_only would not outlive a restart (MariaDB without read_only in its "
      "own configuration, MySQL 5.7). accounts: every account. read_only: that alone."},
+    {"host.start", CO_OPT_SIDE, CO_OPT_ARGV, NULL, NULL,
+     "The command that starts the server on that side's machine, where nothing starts it again by itself (setup.method: "
+     "clone)."},
     {"link.tls", CO_OPT_PAIR, CO_OPT_ENUM, "auto|off|require|verify", "auto",
      "TLS between the servers; auto: as towards the side that is followed, unverified."},
     {"link.ca", CO_OPT_PAIR, CO_OPT_STRING, NULL, NULL, "Path of the CA file on the servers' machines, for link.tls: verify."},

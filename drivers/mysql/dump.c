@@ -129,7 +129,7 @@ static enum co_result option_file_make(struct co_call *call, enum co_side side, 
 
 /* ---------------------------------------------------------------- the target made empty */
 
-static enum co_result begin(struct co_call *call)
+enum co_result my_copy_begin(struct co_call *call)
 {
     MY_SETS_AUTO schemas = {0};
     MY_SETS_AUTO state = {0};
@@ -351,7 +351,7 @@ enum co_result my_dump_copy(struct co_call *call)
     if (r == CO_DONE)
         r = read_size(&brief, &size);
     if (r == CO_DONE)
-        r = begin(&brief);
+        r = my_copy_begin(&brief);
     if (r == CO_DONE)
         r = my_accounts_read(&brief, call->other, call->conn, &accounts);
     if (r == CO_DONE)

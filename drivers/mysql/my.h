@@ -69,6 +69,8 @@ struct co_conn {
     bool rows_kept;           /* warm_up has kept what the fence will change, over this connection */
     char *started;            /* when the server started; a session doesn't outlive its server */
     bool free_marker_will_do; /* in steps of setup and detach, which work without a marker: no run may be under way, or ours */
+    void (*tick)(void *arg);  /* about once a second while a statement runs */
+    void *tick_arg;
     struct my_seen_link seen;
     uint64_t floor_id; /* accounts were seen locked when no session had a higher id: later ones can't get in; 0: not seen */
     char *bypass;      /* comma-separated quoted user names that write past read_only; NULL: not looked at yet */

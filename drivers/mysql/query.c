@@ -43,7 +43,15 @@ static int wait_for(struct co_call *call, struct co_conn *conn, int status, int 
         if (timed)
             deadline_ns = limit_ns;
     }
-    int ready = call->host->wait_fd(call->ctx, (int)mysql_get_socket(conn->mysql), events, deadline_ns);
+    int ready;
+    for (;;) {
+        int64_t slice_ns = conn->tick ? call->host->now_ns(call->ctx) + 1000000000 : deadline_ns;
+        ready = call->host->wait_fd(call->ctx, (int)mysql_get_socket(conn->mysql), events,
+                                    slice_ns < deadline_ns ? slice_ns : deadline_ns);
+        if (ready != 0 || slice_ns >= deadline_ns)
+            break;
+        conn->tick(conn->tick_arg);
+    }
     if (ready < 0 || (ready == 0 && !timed)) {
         *ret_error = ready < 0 ? CO_E_INTERRUPTED : CO_E_TIMEOUT;
         return -1;

@@ -327,6 +327,8 @@ enum co_result my_setup_copy_describe(struct co_call *call, struct co_text *ret)
         call->host->text_add(call->ctx, ret, mysql ? "%s\nSET GLOBAL gtid_purged='%s'" : "%s\nSET GLOBAL gtid_slave_pos='%s'",
                              call->conn ? my_word_reset_log(call->conn) : "RESET MASTER",
                              position ? position : "<setup.position>");
+    } else if (strcmp(method(call), "clone") == 0) {
+        my_clone_describe(call, ret);
     } else {
         my_dump_describe(call, ret);
     }
@@ -338,6 +340,8 @@ enum co_result my_setup_copy_probe(struct co_call *call, enum co_presence *ret)
     MY_FOLLOW_AUTO f = {0};
     MY_SETS_AUTO sets = {0};
     *ret = CO_ABSENT;
+    if (!call->conn)
+        return my_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "Check that it runs.", "the target can't be reached");
     enum co_result r = my_follow_read(call, call->conn, &f);
     if (r != CO_DONE)
         return r;
@@ -345,6 +349,8 @@ enum co_result my_setup_copy_probe(struct co_call *call, enum co_presence *ret)
         *ret = CO_PRESENT;
         return CO_DONE;
     }
+    if (strcmp(method(call), "clone") == 0)
+        return my_clone_probe(call, ret);
     r = my_read(call, call->conn, "SELECT value FROM " MY_SCHEMA ".originals WHERE kind='copy'", &sets);
     if (r != CO_DONE)
         return sets.error == 1146 || sets.error == 1049 ? CO_DONE : r;
@@ -378,9 +384,13 @@ static enum co_result copied_apply(struct co_call *call)
 enum co_result my_setup_copy_apply(struct co_call *call)
 {
     enum co_presence there = CO_ABSENT;
+    if (strcmp(method(call), "clone") == 0 && (!call->conn || call->conn->dead))
+        return my_clone_copy(call); /* between the two halves of a clone */
     enum co_result r = my_setup_copy_probe(call, &there);
     if (r != CO_DONE || there == CO_PRESENT)
         return r;
+    if (strcmp(method(call), "clone") == 0)
+        return my_clone_copy(call);
     if (strcmp(method(call), "copied") == 0)
         return copied_apply(call);
     if (strcmp(method(call), "dump") == 0)
@@ -398,8 +408,9 @@ enum co_result my_setup_copy_revert(struct co_call *call)
 
 /* ---------------------------------------------------------------- follow */
 
-static const char *link_tls(struct co_call *call, const struct co_endpoint_config *peer)
+const char *my_link_tls(struct co_call *call)
 {
+    const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
     const char *mode = call->host->option(call->ctx, "link.tls");
     if (mode && strcmp(mode, "auto") != 0)
         return mode;
@@ -427,7 +438,7 @@ enum co_result my_follow_sql(struct co_call *call, struct co_conn *conn, struct 
     if (!conn)
         conn = &unknown;
     bool mysql = my_is_mysql(conn), named = channel && *channel;
-    const char *s = my_word_source(conn), *tls = link_tls(call, peer), *ca = call->host->option(call->ctx, "link.ca");
+    const char *s = my_word_source(conn), *tls = my_link_tls(call), *ca = call->host->option(call->ctx, "link.ca");
     if (named && !mysql) {
         my_str_add(sql, "CHANGE MASTER ");
         my_str_quote(sql, channel);

@@ -34,6 +34,16 @@ enum co_result my_accounts_write(struct co_call *call, struct co_conn *to, const
 /* dump.c */
 enum co_result my_dump_copy(struct co_call *call);
 void my_dump_describe(struct co_call *call, struct co_text *ret);
+/* Marks the copy as started and removes what is on the target, if that may be. */
+enum co_result my_copy_begin(struct co_call *call);
+
+/* clone.c */
+enum co_result my_clone_copy(struct co_call *call); /* also without a connection: until the server is back */
+enum co_result my_clone_probe(struct co_call *call, enum co_presence *ret);
+void my_clone_describe(struct co_call *call, struct co_text *ret);
+
+/* setup.c */
+const char *my_link_tls(struct co_call *call); /* off, require, verify: towards the other side */
 /* CREATE DATABASE list of the source: quoted names, separated */
 enum co_result my_user_schemas(struct co_call *call, struct co_conn *conn, struct my_sets *ret);
 

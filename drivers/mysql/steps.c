@@ -428,6 +428,8 @@ static enum co_result lock_and_end(struct co_call *call)
 
 static enum co_result unmarked(struct co_call *call, enum co_result (*fn)(struct co_call *))
 {
+    if (!call->conn) /* a step that works without the server, too */
+        return fn(call);
     call->conn->free_marker_will_do = true;
     enum co_result r = fn(call);
     call->conn->free_marker_will_do = false;
@@ -486,8 +488,9 @@ const struct co_step my_steps[] = {
          my_setup_lock_wanted, setup_lock_describe, accounts_locked_probe, unmarked_lock_and_end, unmarked_my_accounts_unlock),
     STEP("setup.read_only", "refuse client writes on the target", CO_PHASE_SETUP, CO_TARGET, 0, NULL, my_setup_closed_describe,
          my_setup_closed_probe, unmarked_my_setup_closed_apply, unmarked_my_setup_closed_revert),
-    STEP("setup.copy", "copy the data", CO_PHASE_SETUP, CO_TARGET, CO_STEP_SLOW | CO_STEP_LONG | CO_STEP_BOTH | CO_STEP_KEEPS,
-         my_setup_copy_wanted, my_setup_copy_describe, my_setup_copy_probe, unmarked_my_setup_copy_apply, my_setup_copy_revert),
+    STEP("setup.copy", "copy the data", CO_PHASE_SETUP, CO_TARGET,
+         CO_STEP_SLOW | CO_STEP_LONG | CO_STEP_BOTH | CO_STEP_KEEPS | CO_STEP_OFFLINE, my_setup_copy_wanted,
+         my_setup_copy_describe, my_setup_copy_probe, unmarked_my_setup_copy_apply, my_setup_copy_revert),
     STEP("setup.follow", "follow the source", CO_PHASE_SETUP, CO_TARGET, CO_STEP_BOTH, NULL, my_setup_follow_describe,
          my_setup_follow_probe, unmarked_my_setup_follow_apply, unmarked_promote_apply),
 

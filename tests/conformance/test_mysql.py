@@ -278,3 +278,41 @@ def test_caching_sha2_password_logs_in_with_and_without_tls_in_both_directions(s
         primary = scene.server(scene.primary)
         primary.crash_and_restart()  # its cache of passwords is empty: the replica logs in anew
         scene.caught_up("40s")
+
+
+@pytest.mark.engines("mysql")
+def test_setup_by_clone_copies_everything_and_the_server_that_nobody_supervises_is_started(scene):
+    """Accounts and events come along with the pages; B refuses writes when it comes up."""
+    scene.a.query("CREATE EVENT app.beats ON SCHEDULE EVERY 1 SECOND DO INSERT INTO app.ledger VALUES (UUID())")
+    scene.a.query("CREATE USER dba@'%' IDENTIFIED BY 'x-7Q'")
+    scene.a.query("GRANT ALL ON *.* TO dba@'%' WITH GRANT OPTION")
+    script = scene.box.folder / "start-b"
+    script.write_text(f"#!/bin/sh\npid=$(cat {scene.b.folder}/pid 2>/dev/null) && kill -0 $pid 2>/dev/null && exit 0\n"
+                      f"exec setsid {' '.join(scene.b.argv())} </dev/null >/dev/null 2>&1 &\n")
+    script.chmod(0o755)
+    scene.pair.extra["setup"] = {"method": "clone"}
+    config = scene.b.side_config()
+    scene.b.side_config = lambda: {**config, "host": {"run": [], "start": [str(script)]}}
+    scene.tool.write_config()
+    with scene.load(writers=3, follow=False) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        scene.must("setup", timeout_s=120)
+    scene.caught_up()
+    assert "ENABLED" not in [row[0] for row in scene.b.query("SELECT STATUS FROM information_schema.EVENTS")]
+    assert scene.b.is_locked("root") and scene.b.is_locked("dba") and not scene.b.is_open()
+    assert scene.b.query("SELECT COUNT(*) FROM performance_schema.persisted_variables WHERE VARIABLE_NAME = 'event_scheduler'")[0][0] == 0
+    load.check_not_lost(scene.b)
+    no_stray_gtids(scene)
+    scene.must("setup")  # again: nothing to do
+    assert scene.run("cutover").code == 0 and scene.b.is_open()
+    assert not scene.b.is_locked("dba")
+
+
+@pytest.mark.engines("mysql")
+def test_a_clone_over_a_b_that_holds_data_is_refused_unless_told_so(scene):
+    scene.b.query("CREATE DATABASE precious")
+    scene.pair.extra["setup"] = {"method": "clone"}
+    scene.tool.write_config()
+    result = scene.tool("setup", json=True)
+    assert result.code == 1 and "precious" in result.out + result.err, result
+    assert scene.b.query("SHOW DATABASES LIKE 'precious'")

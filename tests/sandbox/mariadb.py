@@ -37,7 +37,7 @@ def bootstrap(folder, server):
     os.makedirs(f"{folder}/data/mysql")
     text = "create database if not exists mysql;\nuse mysql;\nSET @auth_root_socket=NULL;\nSET @skip_auth_anonymous=1;\n"
     for name in ("system_tables", "performance_tables", "system_tables_data", "sys_schema"):
-        found = [path for prefix in ("mariadb", "mysql") if os.path.exists(path := f"{server.home}/share/{prefix}_{name}.sql")]
+        found = [path for prefix in ("mariadb", "mysql") if os.path.exists(path := f"{server.root}/share/{prefix}_{name}.sql")]
         text += open(found[0], encoding="utf-8").read() if found else ""  # 10.5 has no sys schema
     subprocess.run([server.program("mariadbd"), "--no-defaults", "--bootstrap", *as_root(), *server.places(), f"--datadir={folder}/data",
                     "--max-allowed-packet=8M", "--net-buffer-length=16K"], input=text.encode(), check=True, stdout=subprocess.DEVNULL,
@@ -91,28 +91,28 @@ class MariaDB(Server):
     # of one domain, as here: no sequence number beyond the primary's
     gtid_contains = "SELECT '{own}' = '' OR SUBSTRING_INDEX('{own}', '-', -1) + 0 <= SUBSTRING_INDEX('{all}', '-', -1) + 0"
 
-    home = None  # a folder of tools/make-mariadb-server; None: this system's
+    root = None  # a folder of tools/make-mariadb-server; None: this system's
 
     @classmethod
     def missing(cls):
-        if cls.home and not os.path.exists(cls.program("mariadbd")):
+        if cls.root and not os.path.exists(cls.program("mariadbd")):
             return f"{cls.engine}: no {cls.program('mariadbd')}"
-        if not cls.home and (not shutil.which("mariadbd") or not shutil.which("mariadb-install-db")):
+        if not cls.root and (not shutil.which("mariadbd") or not shutil.which("mariadb-install-db")):
             return "mariadb: no mariadbd"
         return None
 
     @classmethod
     def program(cls, name):
-        return f"{cls.home}/bin/{name}" if cls.home else shutil.which(name)
+        return f"{cls.root}/bin/{name}" if cls.root else shutil.which(name)
 
     @classmethod
     def places(cls):
-        share = f"{cls.home}/share"
-        return [f"--basedir={cls.home}", f"--lc-messages-dir={share}", f"--character-sets-dir={share}/charsets"] if cls.home else []
+        share = f"{cls.root}/share"
+        return [f"--basedir={cls.root}", f"--lc-messages-dir={share}", f"--character-sets-dir={share}/charsets"] if cls.root else []
 
     @classmethod
     def prepare_pair(cls, pair, **options):
-        if pair.b.home:
+        if pair.b.root:
             options.setdefault("setup", {"dump_program": [pair.b.program("mariadb-dump")], "load_program": [pair.b.program("mariadb")]})
         secret = pair.a.box.folder / "my.password"
         secret.write_text(PASSWORD + "\n")
@@ -156,11 +156,11 @@ class MariaDB(Server):
 
     @classmethod
     def template(cls):
-        if cls.home not in _templates:
+        if cls.root not in _templates:
             folder = template_folder("mariadb")
-            (bootstrap if cls.home else install)(folder, cls)
-            _templates[cls.home] = f"{folder}/data"
-        return _templates[cls.home]
+            (bootstrap if cls.root else install)(folder, cls)
+            _templates[cls.root] = f"{folder}/data"
+        return _templates[cls.root]
 
     def configuration(self):
         return (f"[mariadbd]\ndatadir={self.data}\nport={self.port}\nbind-address={self.bind}\nsocket={self.folder}/s\n"
@@ -366,7 +366,7 @@ def folders():
 
 def versions():
     """{engine name: class}: each of those versions, each moved to the next, and this system's version to or from them."""
-    found = {version: type(f"MariaDB_{version}", (MariaDB,), {"home": folder}) for version, folder in folders().items()}
+    found = {version: type(f"MariaDB_{version}", (MariaDB,), {"root": folder}) for version, folder in folders().items()}
     made = {f"mariadb-{version}": server for version, server in found.items()}
     order = sorted([*found, "10.11"], key=lambda version: [int(part) for part in version.split(".")])
     for old, new in zip(order, order[1:]):
