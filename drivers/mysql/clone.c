@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #define NO_SUPERVISOR 3707
+#define START_EVERY_NS INT64_C(15000000000) /* it may still be shutting down when it is told to start */
 
 void my_clone_describe(struct co_call *call, struct co_text *ret)
 {
@@ -215,8 +216,13 @@ static enum co_result start_server(struct co_call *call)
                                    .total = -1,
                                    .unit = ""};
     call->host->progress(call->ctx, &progress);
-    if (!start)
+    const char *last = call->host->note_get(call->ctx, CO_NOTE_PAIR, call->side, "clone_started_ns");
+    int64_t now_ns = call->host->now_ns(call->ctx), last_ns = my_int(last, 0);
+    if (!start || (last_ns > 0 && last_ns <= now_ns && now_ns - last_ns < START_EVERY_NS))
         return CO_AGAIN;
+    MY_STR_AUTO now = {0};
+    my_str_addf(&now, "%lld", (long long)now_ns);
+    call->host->note_put(call->ctx, CO_NOTE_PAIR, call->side, "clone_started_ns", my_cstr(&now));
     struct co_command command = {.size = sizeof command, .side = call->side, .argv = start};
     struct co_error ignored = {0};
     int status = -1;

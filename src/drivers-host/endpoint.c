@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#define CONNECT_MAX_NS (10 * CO_NS_PER_S)
+
 struct co_endpoint *co_endpoint_new(struct co_pair *pair, enum co_side side, enum co_conn_purpose purpose)
 {
     struct co_endpoint *ep = calloc(1, sizeof *ep);
@@ -240,10 +242,12 @@ static bool is_away(int code)
            code == CO_E_SERVER;
 }
 
+/* What connecting may take of a call's time: half of it, and no more than a while of a call that may take hours. */
 static int64_t half_of(int64_t deadline_ns)
 {
     int64_t now_ns = co_now_ns();
-    return deadline_ns <= now_ns ? deadline_ns : now_ns + (deadline_ns - now_ns) / 2;
+    int64_t half_ns = deadline_ns <= now_ns ? 0 : (deadline_ns - now_ns) / 2;
+    return deadline_ns <= now_ns ? deadline_ns : now_ns + (half_ns < CONNECT_MAX_NS ? half_ns : CONNECT_MAX_NS);
 }
 
 static enum co_result ensure_connection(struct co_call_state *state, bool offline, bool connecting)
