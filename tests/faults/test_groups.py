@@ -1,8 +1,15 @@
-"""Several pairs in one migration go together or not at all, also when one of them can't vote."""
+"""Several pairs in one migration go together or not at all, also when one of them can't vote; on the fake engine, and on real
+servers of several engines at once."""
+import pathlib
+
 import pytest
 
-from sandbox import wait_for
+from case import World
+from sandbox import ENGINES, engine_reason, wait_for
+from sandbox.scenario import OTHER, Scenario, now_ns
 from sandbox.tool import fault_points
+
+ENGINES.setdefault("mongodb-double-4.0", ("mongodb", "MongoDBDouble40", "mongodb"))
 
 TOGETHER = ["fake", "fake"]
 WITH_DECIDER = ["fake", "fake-novote", "fake"]
@@ -81,3 +88,177 @@ def test_a_promotion_that_isnt_answered(make, passing, action):
         result = tool("resume", "--if-needed", timeout_s=90)
     assert result.code in (0, 4, 6), result
     assert open_sides(pairs) == ("a" if result.code == 4 else "b")
+
+
+# ---------------------------------------------------------------- real servers of several engines, under load
+
+REAL = "postgresql+mariadb+redis"
+DECIDER = "postgresql+mariadb+redis+mongodb-double-4.0"  # the last one can't be promoted closed: its success is the decision
+
+
+@pytest.fixture
+def real(box, request):
+    engines = getattr(request, "param", REAL)
+    reason = next(filter(None, map(engine_reason, engines.split("+"))), None)
+    if reason:
+        pytest.skip(reason)
+    scene = Scenario(box, engines)
+    scene.set_up()
+    return scene
+
+
+def moved(scene, load, kind, **how):
+    """One run under load: its result, with the promises checked over all pairs."""
+    source, since = scene.primary, now_ns()
+    wait_for(lambda: load.count(source) > 10, 30, "the load runs")
+    result = scene.tool(kind, "--yes", "--when-ready=30s", timeout_s=120, **how)
+    scene.tool.wait_quiet()
+    if result.code not in (0, 4):
+        scene.settle(source)
+    side = scene.open_side()
+    at = load.count(side)
+    wait_for(lambda: load.count(side) > at + 10, 30, f"writes go on at {side}")
+    load.check_one_open(source, OTHER[source], since, committed=side != source)
+    return result
+
+
+@pytest.mark.parametrize("real", [REAL, DECIDER], indirect=True)
+def test_a_group_of_real_engines_goes_there_and_back_under_load(real):
+    """What is acknowledged while it moves is on the side in service, of every pair; a report of it names every server."""
+    with real.loads(writers=4, timeout_s=1.0) as load:
+        for kind, side in (("cutover", "b"), ("rollback", "a")):
+            real.caught_up()
+            result = moved(real, load, kind)
+            assert result.code == 0, result
+            assert real.primary == side
+    load.check_not_lost("a")
+
+
+def met_file(scene):
+    met = scene.box.folder / "met"
+    return met, {"CHANGEOVER_FAULT_MET": str(met)}
+
+
+@pytest.mark.parametrize("number", range(3), ids=REAL.split("+"))
+def test_a_target_that_freezes_undoes_all_pairs_of_the_group(real, number):
+    """One pair's B doesn't answer any more when it is to be promoted: no pair goes."""
+    met, env = met_file(real)
+    victim = real.pairs[number].b
+    with real.loads(writers=3, timeout_s=1.0) as load:
+        since = now_ns()
+        wait_for(lambda: load.count("a") > 10, 30, "the load runs")
+        child = real.tool.spawn("cutover", "--yes", "--when-ready=30s", "--max-write-pause=4s", fault="promote:begin=hold", env=env)
+        wait_for(lambda: met.exists() or child.poll() is not None, 60, "the run is to promote")
+        victim.freeze()
+        pathlib.Path(f"{met}.go").touch()
+        result = real.tool.finish(child, 90)
+        assert result.code in (4, 5, -9), result
+        at = load.count("a")
+        wait_for(lambda: load.count("a") > at + 10, 60, "every A serves again while the B is frozen")
+        victim.thaw()
+        real.tool.wait_quiet()
+        assert real.settle("a") == "a"
+    load.check_not_lost("a")
+    load.check_one_open("a", "b", since, committed=False)
+
+
+@pytest.mark.parametrize("number", range(3), ids=REAL.split("+"))
+def test_a_primary_that_dies_in_the_pause_undoes_all_pairs_of_the_group(real, number):
+    met, env = met_file(real)
+    victim = real.pairs[number].a
+    with real.loads(writers=3, timeout_s=1.0) as load:
+        since = now_ns()
+        wait_for(lambda: load.count("a") > 10, 30, "the load runs")
+        child = real.tool.spawn("cutover", "--yes", "--when-ready=30s", fault="prove:begin=hold", env=env)
+        wait_for(lambda: met.exists() or child.poll() is not None, 60, "the run is to prove")
+        victim.kill()
+        pathlib.Path(f"{met}.go").touch()
+        victim.start()
+        result = real.tool.finish(child, 90)
+        assert result.code in (4, 5, -9), result
+        real.tool.wait_quiet()
+        assert real.settle("a") == "a"
+    load.check_not_lost("a")
+    load.check_one_open("a", "b", since, committed=False)
+
+
+PHASES = ["warm_up", "fence", "drain", "capture", "catch_up", "prove", "reverse_prepare", "promote", "commit", "open", "switch",
+          "confirm", "reverse"]
+
+
+@pytest.mark.parametrize("action", ["kill", "kill_both"])
+@pytest.mark.full
+def test_killed_at_each_phase_a_group_of_real_engines_stays_together(real, action):
+    """There and back, killed at the end of each phase in turn; the guardian or `resume` ends it."""
+    with real.loads(writers=3, timeout_s=1.0) as load:
+        for phase in PHASES:
+            if real.tool("lag", "--wait=20s", timeout_s=60).code != 0:
+                real.must("setup", timeout_s=180)  # an undone promotion may cost a target its copy
+                real.caught_up()
+            result = moved(real, load, "cutover" if real.primary == "a" else "rollback", fault=f"{phase}:end={action}")
+            assert result.code == -9, (phase, result)
+            real.settle(real.primary)
+    load.check_not_lost(real.primary)
+
+
+@pytest.mark.parametrize("real", [DECIDER], indirect=True)
+@pytest.mark.parametrize("point, side", [("journal.deciding:after", None), ("journal.commit:before", "b"), ("journal.commit:after", "b"),
+                                         ("promote:end", "a")])
+def test_a_group_whose_last_pair_decides_is_killed(real, point, side):
+    with real.loads(writers=3, timeout_s=1.5) as load:
+        result = moved(real, load, "cutover", fault=f"{point}=kill_both")
+        assert result.code == -9, result
+        assert side in (None, real.primary)
+    load.check_not_lost(real.primary)
+
+
+# ---------------------------------------------------------------- a part of the group
+
+def test_a_part_of_a_group_moves_only_where_the_config_allows_it(make):
+    pairs, tool = make(TOGETHER)
+    refused = tool("-p", "p0", "cutover", "--yes", "--when-ready=20s", timeout_s=60)
+    assert refused.code == 64, refused
+    tool.cutover["partial"] = True
+    tool.write_config()
+    assert tool("-p", "p0", "cutover", "--yes", "--when-ready=20s", timeout_s=60).code == 0
+    assert [pairs[0].b.is_open(), pairs[0].a.is_open()] == [True, False]
+    assert [pairs[1].a.is_open(), pairs[1].b.is_open()] == [True, False]
+    assert tool("-p", "p0", "rollback", "--yes", "--when-ready=20s", timeout_s=60).code == 0
+    assert open_sides(pairs) == "a"
+
+
+def test_a_group_has_one_pause_and_each_pair_keeps_its_budget(make):
+    """The reports of both: the group's pause begins with the first fence and ends with the last opening."""
+    pairs, tool = make(TOGETHER)
+    result = tool("cutover", "--yes", "--when-ready=20s", json=True, timeout_s=60)
+    assert result.code == 0, result
+    said = result.json
+    longest = max(pair["write_pause_ms"] for pair in said["pairs"])
+    assert longest <= said["write_pause_ms"] <= 5000  # max_write_pause
+    assert {pair["primary"] for pair in said["pairs"]} == {"b"}
+
+
+# ---------------------------------------------------------------- a network of its own
+
+def test_a_leg_that_is_cut_is_that_leg_alone():
+    """The suite's own cables: of three namespaces every leg can be cut alone and joined again."""
+    from sandbox.network import network_reason
+    if network_reason():
+        pytest.skip(network_reason())
+    world, failed = World("fake", "network"), True
+    try:
+        scene = world.get()
+        legs = scene.box.network.legs
+        said = {}
+        for name in ("tool_a", "tool_b", "a_b"):
+            legs[name].cut()
+            status = scene.tool("status", json=True, timeout_s=60)
+            pair = status.json["pairs"][0]
+            said[name] = (pair["a"]["version"] is not None, pair["b"]["version"] is not None)
+            legs[name].restore()
+            scene.caught_up()
+        assert said == {"tool_a": (False, True), "tool_b": (True, False), "a_b": (True, True)}
+        assert scene.a.is_open()
+        failed = False
+    finally:
+        world.drop(failed)
