@@ -1,11 +1,33 @@
 """Which fault points a run passes, and how often, for each way it can take: seen by running it once with a fault at every
 point that does nothing but say that it was met."""
+import json
+import pathlib
+
 from matrix import WAYS
 from sandbox.tool import fault_points
 
 
 def armed(points, but=()):
     return ",".join(f"{point}=delay:0" for point in points if point not in but)
+
+
+FOLDER = pathlib.Path(__file__).resolve().parent / "surveys"
+
+
+def stored_path(engine):
+    return FOLDER / f"{engine}.json"
+
+
+def store(engine, found):
+    """For the sample of every CI run, which has no time to look for itself."""
+    FOLDER.mkdir(exist_ok=True)
+    lines = [f" {json.dumps(way)}: {{\n" + ",\n".join(f"  {json.dumps(point)}: {json.dumps(list(seen))}" for point, seen in points.items()) +
+             "\n }" for way, points in found.items()]
+    stored_path(engine).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def stored(engine):
+    return json.loads(stored_path(engine).read_text(encoding="utf-8"))
 
 
 def read_met(path):
