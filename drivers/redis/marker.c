@@ -235,6 +235,25 @@ enum co_result rd_end_sessions(struct co_call *call, const char *keep_actor)
     return result;
 }
 
+/* Its probe session goes with it: end_sessions would end it as another actor's, and on a server that others have filled, or
+ * behind a resolver that hangs, there is no other. */
+static void take_name_of_probe(struct co_call *call)
+{
+    RD_REPLIES(replies);
+    RD_TEXT name = NULL;
+    struct co_error kept = *call->err;
+
+    if (!rd_alive(call->conn->probe))
+        return;
+    if (asprintf(&name, "%s#probe", call->run->session_name) < 0) {
+        name = NULL;
+        return;
+    }
+    rd_out(call->conn->probe, "CLIENT", "SETNAME", name, NULL);
+    (void)rd_exchange(call, call->conn->probe, false, &replies); /* an account that may not has no name to be ended by */
+    *call->err = kept;
+}
+
 /* A session that was opened before the run, or for another actor of it, is named after who uses it now. */
 enum co_result rd_take_name(struct co_call *call)
 {
@@ -253,6 +272,7 @@ enum co_result rd_take_name(struct co_call *call)
         return rd_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     free(call->conn->name);
     call->conn->name = name;
+    take_name_of_probe(call);
     return CO_DONE;
 }
 

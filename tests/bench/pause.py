@@ -9,6 +9,7 @@ side), what the tool reports, its phases, and the same for the script, as minimu
 floor is the longest gap that the same writers see while nothing is switched. Nothing is asserted here.
 """
 import argparse
+import bisect
 import json
 import pathlib
 import statistics
@@ -40,7 +41,9 @@ def settle(load, at_least):
 
 
 def gap_ms(load, since_ns, until_ns=None):
-    stamps = sorted(e.acked for e in load.entries() if e.acked >= since_ns and (until_ns is None or e.acked < until_ns))
+    """A gap counts that began before since_ns: the last acknowledgement before it is its beginning."""
+    stamps = sorted(e.acked for e in load.entries() if until_ns is None or e.acked < until_ns)
+    stamps = stamps[max(bisect.bisect_left(stamps, since_ns) - 1, 0):]
     return max(((b - a) / 1e6 for a, b in zip(stamps, stamps[1:])), default=0.0)
 
 
