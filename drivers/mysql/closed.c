@@ -338,7 +338,7 @@ enum co_result my_accounts_unlock_readers_sql(struct co_call *call, struct my_st
         "SELECT o.a,o.b FROM " MY_SCHEMA
         ".originals o JOIN mysql.user u ON CONVERT(u.User USING utf8mb4) COLLATE utf8mb4_bin=o.a AND CONVERT(u.Host USING "
         "utf8mb4) COLLATE utf8mb4_bin=o.b WHERE o.kind='account' AND NOT (1%s)",
-        my_run_id(call), bypass_condition(call->conn));
+        bypass_condition(call->conn));
     enum co_result r = my_read(call, call->conn, my_cstr(&read), &sets);
     if (r != CO_DONE)
         return r;
