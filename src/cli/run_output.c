@@ -46,6 +46,27 @@ static void render_run(const json_t *doc, struct co_text *ret)
             co_text_add(ret, ", position %s", co_get_str(pair, "position"));
         co_text_add(ret, "\n");
     }
+    if (*co_get_str(doc, "next"))
+        co_text_add(ret, "next: %s\n", co_get_str(doc, "next"));
+}
+
+/* What people do next; the errors say it where something went wrong. */
+static const char *next_of(const struct co_cli *cli, const struct co_run_result *result)
+{
+    bool done = result->exit_code == CO_EXIT_DONE && result->outcome && strcmp(result->outcome, "done") == 0 && result->run[0];
+    switch (result->exit_code) {
+    case CO_EXIT_UNDONE:
+        return "`changeover report` shows where it ended; mend the cause, then try again";
+    case CO_EXIT_FOLLOW_UP:
+        return "mend what failed, then `changeover resume`; `changeover status` shows both sides";
+    default:
+        break;
+    }
+    if (done && cli->command->id == CO_CMD_SETUP)
+        return "`changeover lag --wait`, then `changeover cutover`";
+    if (done && result->primary == CO_SIDE_B)
+        return "`changeover rollback --check` says whether the way back is open; `changeover detach` ends the migration";
+    return NULL;
 }
 
 void co_cli_run_document(struct co_cli *cli, const struct co_run_result *result)
@@ -74,6 +95,7 @@ void co_cli_run_document(struct co_cli *cli, const struct co_run_result *result)
         co_json_set(pair, "promotion_ms", co_json_count(from->promotion_ms));
         (void)json_array_append_new(pairs, pair);
     }
+    co_json_set(cli->doc, "next", co_json_text(next_of(cli, result)));
     co_json_set(cli->doc, "phases", phases);
     co_json_set(cli->doc, "pairs", pairs);
     for (size_t i = 0; i < result->error_count; i++)

@@ -38,6 +38,10 @@ static void facts_of(struct co_lane *lane, enum co_run_role role, const char *mo
     if (co_ep_identify(ep, co_now_ns() + LOOK_NS, &id, &err) == CO_DONE) {
         char bytes[32];
         snprintf(bytes, sizeof bytes, "%" PRId64, id.data_bytes);
+        const struct co_endpoint_config *at = &co_pair_config(lane->pair)->side[co_endpoint_side(ep)].endpoint;
+        CO_TEXT_AUTO address = CO_TEXT_INIT;
+        co_text_add(&address, at->port ? "%s:%d" : "%s", at->address ? at->address : "", at->port);
+        keep(&audit, "identity", "address", co_text_str(&address));
         keep(&audit, "version", "product", co_text_str(&id.product));
         keep(&audit, "version", "version", co_text_str(&id.version));
         keep(&audit, "version", "driver", co_pair_driver(lane->pair)->version);

@@ -62,6 +62,15 @@ static int held_by_other(struct co_lane *lane, enum co_run_role role, const char
     return err->code;
 }
 
+/* Each marker that this process has put in place of another, or taken away, stands in the record. */
+static void record(struct co_lane *lane, const struct co_endpoint *ep, const char *from, const char *to)
+{
+    CO_TEXT_AUTO text = CO_TEXT_INIT;
+    co_text_add(&text, "side %s: %s -> %s", co_side_name(co_endpoint_side(ep)), from && *from ? from : "none",
+                to && *to ? to : "none");
+    co_journal_event(lane->run->journal, lane->run->row.id, co_pair_name(lane->pair), "marked", co_text_str(&text), NULL);
+}
+
 int co_marker_free(struct co_lane *lane, enum co_run_role role, struct co_error *err)
 {
     CO_TEXT_AUTO token = CO_TEXT_INIT;
@@ -81,6 +90,7 @@ static int set_marker(struct co_lane *lane, enum co_run_role role, struct co_err
     if (run->source_lost && role == CO_SOURCE)
         return 0;
     CO_TEXT_AUTO token = CO_TEXT_INIT;
+    CO_TEXT_AUTO before = CO_TEXT_INIT;
     CO_TEXT_AUTO info_now = CO_TEXT_INIT;
     char *info = marker_info(lane);
     if (!info)
@@ -91,6 +101,7 @@ static int set_marker(struct co_lane *lane, enum co_run_role role, struct co_err
         free(info);
         return held_by_other(lane, role, co_text_str(&token), co_text_str(&info_now), err);
     }
+    co_text_set_str(&before, co_text_str(&token));
     if (got == CO_DONE)
         got =
             co_ep_marker_set(ep, token.bytes ? co_text_str(&token) : NULL, run->token, info, co_now_ns() + CO_CONNECT_NS, err);
@@ -102,6 +113,8 @@ static int set_marker(struct co_lane *lane, enum co_run_role role, struct co_err
         }
     }
     free(info);
+    if (got == CO_DONE)
+        record(lane, ep, co_text_str(&before), run->token);
     return got == CO_DONE ? 0 : err->code;
 }
 
@@ -155,8 +168,11 @@ static int remove_marker(struct co_lane *lane, enum co_run_role role, struct co_
     CO_TEXT_AUTO token = CO_TEXT_INIT;
     CO_TEXT_AUTO info = CO_TEXT_INIT;
     enum co_result got = co_ep_marker_get(ep, co_now_ns() + CO_CONNECT_NS, &token, &info, err);
-    if (got == CO_DONE && token.bytes && is_ours(lane->run, co_text_str(&token)))
+    if (got == CO_DONE && token.bytes && is_ours(lane->run, co_text_str(&token))) {
         got = co_ep_marker_set(ep, co_text_str(&token), NULL, NULL, co_now_ns() + CO_CONNECT_NS, err);
+        if (got == CO_DONE)
+            record(lane, ep, co_text_str(&token), "");
+    }
     return got == CO_DONE ? 0 : err->code;
 }
 
@@ -207,6 +223,7 @@ int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_abs
         free(fresh);
         if (got != CO_DONE)
             return err->code;
+        record(lane, ep, now, run->token);
     }
     do /* a session that hangs in a statement must be seen gone before anything is changed */
         got = co_ep_end_sessions(ep, run->is_guardian || !run->guardian ? NULL : "guardian-1", deadline_ns, err);
