@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # instead of this folder, whose copy.py would hide the library's
 
 from sandbox.box import Sandbox  # noqa: E402
 from sandbox.engines import engine_reason  # noqa: E402

@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # instead of this folder, whose copy.py would hide the library's
 
 from bench import baselines  # noqa: E402
 from sandbox.box import Sandbox  # noqa: E402

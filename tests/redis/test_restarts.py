@@ -6,16 +6,16 @@ import sys
 import pytest
 
 from rediskit import need
-from sandbox import Sandbox
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "faults"))
 
-from matrix import PHASES, Case, World, run_case  # noqa: E402
+from case import World, run_case  # noqa: E402
+from matrix import PHASES, Case  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def world():
-    made = World(lambda: Sandbox("restarts"), need("redis"))
+    made = World(need("redis"), "restarts")
     yield made
     made.drop(failed=False)
 
@@ -25,7 +25,7 @@ def world():
 @pytest.mark.parametrize("phase", PHASES)
 def test_restarted_in_phase(world, phase, who):
     try:
-        run_case(world.get(), Case("server", phase, f"crash_{who}"))
+        run_case(world.get(), Case("server", phase, 1, f"crash_{who}"))
     except BaseException:
         world.drop(failed=True)
         raise
