@@ -66,11 +66,14 @@ def section(title, options, results, total, skipped, began_s):
     codes = collections.Counter(one.codes[0] for one in results if one.codes)
     left = total - len(results)
     what = f"{options.random} random runs" if options.random else "one fault a run"
+    spent = sum(one.seconds for one in results) / options.workers if options.again else began_s
     lines = [f"## {title}", "",
              f"{datetime.date.today().isoformat()}, {versions()}; {options.server_versions}; seed {options.seed}, {what}, {options.workers} at a time.", "",
-             f"{len(results)} cases in {began_s / 60:.0f} minutes: {count['good']} good, {count['bad']} not good, {count['not met']} not met"
+             f"{len(results)} cases in {spent / 60:.0f} minutes: {count['good']} good, {count['bad']} not good, {count['not met']} not met"
              + (f"; {left} of {total} were not run." if left else "; the whole matrix."
-                if not options.random and not options.match else "."), ""]
+                if not options.random and not options.match else ".")
+             + (f" {options.again} of them were run again after the suite or the program was mended, or because they were not met."
+                if options.again else ""), ""]
     lines += [f"Not possible there: {reason}." for reason in skipped if reason] + ([""] if any(skipped) else [])
     if options.random:
         lines += random_rows(results)

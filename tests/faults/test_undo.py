@@ -42,7 +42,7 @@ def make_uncommon(server):
     elif server.engine == "mariadb":
         for statement in ("CREATE USER asleep@'%' IDENTIFIED BY 'x' ACCOUNT LOCK", "CREATE USER limited@'%' WITH MAX_USER_CONNECTIONS 3",
                           "CREATE EVENT app.off ON SCHEDULE EVERY 1 DAY DISABLE DO INSERT INTO app.ledger VALUES (UUID())",
-                          "CREATE EVENT app.on_ ON SCHEDULE EVERY 1 DAY STARTS '2090-01-01' DO INSERT INTO app.ledger VALUES (UUID())"):
+                          "CREATE EVENT app.on_ ON SCHEDULE EVERY 1 DAY STARTS '2035-01-01' DO INSERT INTO app.ledger VALUES (UUID())"):
             server.query(statement)
     elif server.engine == "redis":
         connection = server.connect("default")
