@@ -11,10 +11,12 @@ from matrix import REPLIES, actions_at
 from sandbox import Violation, process, wait_for
 from sandbox.scenario import OTHER, now_ns
 from sandbox.tool import fault_points
-from survey import read_met
+from survey import read_met, stored, stored_path
 
 TIMED = ("crash_source", "crash_target", "freeze_source", "freeze_target", "kill_tool", "kill_guardian", "kill_both", "stop_tool",
          *(name for name in LEGS))
+FATAL = ("fence:end", "drain:end", "capture:end", "catch_up:end", "prove:end", "promote:begin", "promote:end", "journal.commit:before",
+         "journal.commit:after", "journal.opening:after", "open:end", "switch:end")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,27 +45,41 @@ def server_versions(scene):
     return ", ".join(sorted(seen))
 
 
+def passed_points(scene):
+    """Those that a run is known to pass; where nobody has looked, those that every engine has."""
+    if stored_path(scene.engine).exists():
+        seen = stored(scene.engine)
+        return {"tool": {**seen["undo"], **seen["tool"]}, "guardian": {**seen["guardian"], **seen["guardian_forward"]},
+                "resume": {**seen["resume"], **seen["resume_forward"]}}
+    known = [point for point in fault_points(scene.tool.config_path) if point.startswith("journal.") or point.endswith((":begin", ":end"))]
+    return dict.fromkeys(("tool", "guardian", "resume"),
+                         {point: (1, 1) for point in known if not point.startswith(("setup", "detach", "undo"))})
+
+
 class Plan:
     """What will go wrong in this run."""
 
     def __init__(self, scene, case):
         self.chooser = random.Random(f"{case.seed}-{case.number}")
         pick = self.chooser
-        points = [point for point in fault_points(scene.tool.config_path)
-                  if not point.startswith(("setup", "detach", "round", "guardian.kill"))]
+        points = passed_points(scene)
         self.faults = {"tool": [], "guardian": [], "resume": []}
         self.timed = []
-        for _ in range(pick.choice((1, 1, 2, 3))):
-            if pick.random() < 0.5:
+        for _ in range(pick.choice((1, 2, 2, 3))):
+            if pick.random() < 0.6:
                 who = pick.choice(("tool", "tool", "tool", "guardian", "resume"))
-                point = pick.choice(points)
+                point = pick.choice(sorted(points[who]))
+                if who != "tool":  # who takes over has nothing to do as long as the tool lives
+                    fatal = "kill" if who == "guardian" else "kill_both"
+                    self.faults["tool"].append(f"{pick.choice(FATAL)}={fatal}")
                 action = pick.choice([name for name in actions_at("tool", point) if who == "tool" or name in (*REPLIES, "kill")
                                       if name != "stop_unkillable"])
-                passing = "" if action == "persist" else f"#{pick.choice((1, 1, 2, 3))}"
+                first, last = points[who][point]
+                passing = "" if action == "persist" else f"#{pick.randint(first, last)}"
                 word = {"delay": f"delay:{pick.randrange(50, 1500)}", "persist": "error"}.get(action, action)
                 self.faults[who].append(f"{point}{passing}={word}")
             else:
-                self.timed.append((pick.uniform(0.3, 2.2), pick.choice(TIMED), pick.uniform(0.1, 2.5)))
+                self.timed.append((pick.uniform(0.05, 1.0), pick.choice(TIMED), pick.uniform(0.1, 2.5)))
         self.writers = pick.choice((2, 4, 6, 8))
         self.pause_s = pick.choice((0.002, 0.01, 0.03))
 
@@ -107,6 +123,7 @@ def run_random(scene, case):
     source = scene.primary
     wait_for(lambda: scene.tool("lag", "--wait=15s").code == 0, 60, "the gate opens before the run")
     before = settings_of(scene)
+    scene.mark_runs()
     met_path = scene.box.folder / "random.met"
     met_path.unlink(missing_ok=True)
     env = {"CHANGEOVER_FAULT_MET": str(met_path)}
