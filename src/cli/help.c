@@ -125,6 +125,8 @@ static const char manual_tail[] =
     "*CHANGEOVER\\_DRIVERS*\n\tA folder with driver modules, looked at first.\n\n"
     "*CHANGEOVER\\_FAULT*\n\tFaults to inject, for rehearsals and tests: POINT=ACTION[,...]. *changeover fault-points* lists "
     "the points.\n\n"
+    "*CHANGEOVER\\_FAULT\\_MET*\n\tA file to which each of these faults is added when it is met. The action *hold* waits there until the "
+    "file with .go behind its name is there, at most 30 s.\n\n"
     "*CHANGEOVER\\_GUARDIAN\\_LOG*\n\tA file for the messages of the guardian process; without it they are dropped.\n\n"
     "*XDG\\_STATE\\_HOME*\n\tWhere journals are kept when the user isn't root.\n\n"
     "# FILES\n\n"
