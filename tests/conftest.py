@@ -43,9 +43,13 @@ def pytest_runtest_makereport(item):
 
 
 @pytest.fixture
-def box(request):
+def in_budget():
     if BUDGET_S and time.monotonic() - BEGAN > BUDGET_S:
         pytest.skip(f"the time budget of {BUDGET_S:.0f} s is used up")
+
+
+@pytest.fixture
+def box(request, in_budget):
     made = Sandbox()
     yield made
     made.close(failed=getattr(request.node, "has_failed", False))

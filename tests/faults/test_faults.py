@@ -1,7 +1,6 @@
 """The fault suite: a seeded sample for every run of CI, everything by command (tests/faults/run)."""
 import functools
 import os
-import time
 
 import pytest
 
@@ -12,12 +11,14 @@ from sandbox.tool import fault_points, program
 from survey import stored
 
 SEED = os.environ.get("CO_SEED", "1")
-BUDGET_S = float(os.environ.get("CO_BUDGET_S", "0"))
 GROUP = "fake+fake-novote+fake"
 SAMPLES = {"fake": 120, GROUP: 20, "redis": 24, "mariadb": 12, "postgresql": 12}
 # what was once not good: (engine, case, what was wrong)
-ONCE_BAD = []
-BEGAN = time.monotonic()
+ONCE_BAD = [
+    ("fake", "server-lock-second_operator", "before the servers are marked a second operator finds no run"),
+    ("fake", "resume-end_sessions.target:before#1-persist", "an undo that can't tidy up the target is over only with the next resume"),
+    ("fake", "guardian-journal.take:before#1-persist", "a guardian that can't write tries until somebody ends it"),
+]
 
 
 class Sample:
@@ -53,8 +54,6 @@ def samples():
         reason = next(filter(None, map(engine_reason, engine.split("+"))), None)
         if reason or not program().exists():
             pytest.skip(reason or "the program isn't built")
-        if BUDGET_S and time.monotonic() - BEGAN > BUDGET_S:
-            pytest.skip(f"the time budget of {BUDGET_S:.0f} s is used up")
         for other in [name for name in made if name != engine]:  # one set of servers at a time
             made.pop(other).world.drop(failed=False)
         return made.setdefault(engine, Sample(engine))
@@ -76,7 +75,7 @@ def test_the_noted_points_are_the_programs(samples, engine):
 
 @pytest.mark.ci
 @pytest.mark.parametrize("engine, number", [(engine, number) for engine, count in SAMPLES.items() for number in range(count)])
-def test_sample_of_the_matrix(samples, record_property, engine, number):
+def test_sample_of_the_matrix(in_budget, samples, record_property, engine, number):
     sample = samples(engine)
     case = sample.chosen[number]
     record_property("case", case.id)
@@ -84,5 +83,5 @@ def test_sample_of_the_matrix(samples, record_property, engine, number):
 
 
 @pytest.mark.parametrize("engine, case, symptom", ONCE_BAD)
-def test_once_bad(samples, engine, case, symptom):
+def test_once_bad(in_budget, samples, engine, case, symptom):
     samples(engine).run(parse(case))

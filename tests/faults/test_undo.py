@@ -6,11 +6,13 @@ from inject import difference
 from sandbox import engine_reason, process, wait_for
 
 ENGINES = ("fake", "redis", "mariadb", "postgresql")
+CI = {("fake", "tool"), ("fake", "guardian"), ("fake", "resume"), ("redis", "resume"), ("mariadb", "guardian"), ("postgresql", "tool")}
+POINTS = ("fence:end", "reverse_prepare:end", "promote:end", "journal.commit:before")
 GROUPS = ("fake+fake-novote+fake", pytest.param("postgresql+mariadb+redis", marks=pytest.mark.full))
 
 
 @pytest.fixture
-def world(engine):
+def world(in_budget, engine):
     reason = next(filter(None, map(engine_reason, engine.split("+"))), None)
     if reason:
         pytest.skip(reason)
@@ -52,8 +54,8 @@ def make_uncommon(server):
         connection.close()
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("who", ["tool", "guardian", "resume"])
+@pytest.mark.parametrize("engine, who", [pytest.param(engine, who, marks=() if (engine, who) in CI else pytest.mark.full)
+                                         for engine in ENGINES for who in ("tool", "guardian", "resume")])
 def test_undo_leaves_each_server_as_it_was(world, engine, who):
     """At every depth: after the fence alone, after the drain, before the promotion. Settings, accounts, limits, slots and
     users of both sides, compared before and after."""
@@ -97,8 +99,9 @@ def test_undo_after_the_promotion_leaves_the_old_primary_as_it_was(world, engine
 
 # ---------------------------------------------------------------- a tool that wakes up
 
-@pytest.mark.parametrize("engine", [*ENGINES, *GROUPS])
-@pytest.mark.parametrize("point", ["fence:end", "reverse_prepare:end", "promote:end", "journal.commit:before"])
+@pytest.mark.parametrize("engine, point", [pytest.param(engine, point, marks=() if engine == "fake" or point == "promote:end" else pytest.mark.full)
+                                           for engine in (*ENGINES, "fake+fake-novote+fake") for point in POINTS]
+                         + [pytest.param("postgresql+mariadb+redis", point, marks=pytest.mark.full) for point in POINTS])
 def test_a_frozen_tool_that_wakes_up_after_its_undo_changes_nothing(world, engine, point):
     """Nothing could kill it. Its run was undone by the guardian; then it goes on where it stood."""
     scene = world.get()
