@@ -21,15 +21,21 @@ static const struct co_option options[] = {
     {"host.stop", CO_OPT_SIDE, CO_OPT_ARGV, NULL, NULL, "The command that stops the server cleanly on that side's machine."},
 };
 
-#define STEP_COUNT 22
+#define STEP_COUNT 23
 static struct co_step steps[STEP_COUNT]; /* filled once, by co_driver_entry */
 
-static const struct co_step *const ordered[] = {
-    &pg_step_setup_database,  &pg_step_setup_replication, &pg_step_setup_probe, &pg_step_setup_slot,        &pg_step_setup_copy,
-    &pg_step_setup_place,     &pg_step_setup_start,       &pg_step_autovacuum,  &pg_step_archive,           &pg_step_close,
-    &pg_step_fence,           &pg_step_standby_signal,    &pg_step_stop,        &pg_step_promote,           &pg_step_open,
-    &pg_step_open_archive,    &pg_step_reverse_slot,      &pg_step_follow,      &pg_step_follower_settings, &pg_step_undo_sync,
-    &pg_step_detach_follower, &pg_step_detach_primary};
+static const struct co_step *const ordered[] = {&pg_step_setup_database, &pg_step_setup_replication,
+                                                &pg_step_setup_probe,    &pg_step_setup_slot,
+                                                &pg_step_setup_copy,     &pg_step_setup_place,
+                                                &pg_step_setup_start,    &pg_step_autovacuum,
+                                                &pg_step_standby_conf,   &pg_step_archive,
+                                                &pg_step_close,          &pg_step_fence,
+                                                &pg_step_standby_signal, &pg_step_stop,
+                                                &pg_step_promote,        &pg_step_open,
+                                                &pg_step_open_archive,   &pg_step_reverse_slot,
+                                                &pg_step_follow,         &pg_step_follower_settings,
+                                                &pg_step_undo_sync,      &pg_step_detach_follower,
+                                                &pg_step_detach_primary};
 _Static_assert(sizeof ordered / sizeof *ordered == STEP_COUNT, "every step has a place");
 
 static char library[32];

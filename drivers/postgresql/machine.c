@@ -72,21 +72,38 @@ enum co_result pg_machine(struct co_call *call, enum co_side side, const char *s
                    "a command on the machine of side %s ended with status %d: %s", name, status, *line ? line : "no message");
 }
 
-/* The configured command runs in a session of its own, so that the end of a call doesn't cut a start or a stop short;
- * a later call finds it under way. $1: which; then the command. */
-static const char option_script[] =
-    "s=\"$d/changeover.$1\"; shift; w=none; p=\n"
-    "if [ -f \"$s.state\" ]; then read -r w p < \"$s.state\"; if [ \"$w\" = running ] && ! kill -0 \"$p\" 2>/dev/null; then "
-    "w=none; fi; fi\n"
-    "if [ \"$w\" = running ]; then while kill -0 \"$p\" 2>/dev/null; do sleep 0.05; done; else\n"
-    "setsid sh -c 's=$1; shift; echo \"running $$\" > \"$s.state\"; \"$@\"; echo \"ended $?\" > \"$s.state.new\"; mv -f "
-    "\"$s.state.new\" \"$s.state\"' "
-    "sh \"$s\" \"$@\" < /dev/null > \"$s.log\" 2>&1 &\nwait\nfi\n"
-    "w=; p=1; read -r w p < \"$s.state\"; rm -f \"$s.state\"\n"
-    "if [ \"$w\" = ended ] && [ \"$p\" = 0 ]; then rm -f \"$s.log\"; exit 0; fi\n"
-    "tail -n 3 \"$s.log\" >&2; [ \"$p\" -gt 0 ] 2>/dev/null && [ \"$p\" != 75 ] && exit \"$p\"; exit 1\n";
+/* act WHICH COMMAND...: the configured command runs in a session of its own, so that the end of a call doesn't cut a start
+ * or a stop short; a later call finds it under way. A stop is over when the server is gone: its command may look for that
+ * only now and then. */
+#define ACT                                                                                                                    \
+    "act() {\n"                                                                                                                \
+    "a=$1; s=\"$d/changeover.$1\"; o=\"$d/changeover.stop\"; w=none; p=; q=; shift\n" /* a stop that still looks would */      \
+    "if [ $a = start ] && [ -f \"$o.state\" ]; then read -r w p < \"$o.state\"\n"     /* take the new server for the old */    \
+    "  while [ \"$w\" = running ] && kill -0 \"$p\" 2>/dev/null; do sleep 0.02; done; rm -f \"$o.state\" \"$o.log\"; w=none\n" \
+    "fi\n"                                                                                                                     \
+    "if [ -f \"$s.state\" ]; then read -r w p < \"$s.state\"; fi\n"                                                            \
+    "if [ \"$w\" = running ] && kill -0 \"$p\" 2>/dev/null; then q=$p; else\n"                                                 \
+    "  rm -f \"$s.state\"\n"                                                                                                   \
+    "  setsid sh -c 's=$1; shift; echo \"running $$\" > \"$s.state\"; \"$@\"; echo \"ended $?\" > \"$s.state.new\"; mv -f "    \
+    "\"$s.state.new\" \"$s.state\"' sh \"$s\" \"$@\" < /dev/null > \"$s.log\" 2>&1 &\n  q=$!\n"                                \
+    "fi\n"                                                                                                                     \
+    "while kill -0 \"$q\" 2>/dev/null; do if [ $a = stop ] && ! up; then return 0; fi; sleep 0.005; done\n"                    \
+    "w=; p=1; [ -f \"$s.state\" ] && read -r w p < \"$s.state\"; rm -f \"$s.state\"\n"                                         \
+    "if [ \"$w\" = ended ] && [ \"$p\" = 0 ]; then rm -f \"$s.log\"; return 0; fi\n"                                           \
+    "tail -n 3 \"$s.log\" >&2; [ \"$p\" -gt 0 ] 2>/dev/null && [ \"$p\" != 75 ] && return \"$p\"; return 1\n"                  \
+    "}\n"
 
-enum co_result pg_machine_option(struct co_call *call, enum co_side side, const char *option)
+/* look: prints "up" or "down", whose turn its next start is, the cluster's state, checkpoint location, timeline. */
+#define LOOK                                                                                                                   \
+    "look() {\n"                                                                                                               \
+    "if up; then echo up; else echo down; fi\n"                                                                                \
+    "if [ -f \"$d/standby.signal\" ]; then echo standby; else echo primary; fi\n"                                              \
+    "if [ -d \"$k\" ]; then echo half-rewound; fi\n"                                                                           \
+    "tool pg_controldata -D \"$d\" | sed -n -e 's/^Database cluster state: */state /p' "                                       \
+    "-e 's/^Latest checkpoint location: */checkpoint /p' -e \"s/^Latest checkpoint's TimeLineID: */timeline /p\"\n"            \
+    "}\n"
+
+static enum co_result act(struct co_call *call, enum co_side side, const char *option, const char *script, const char **ret_out)
 {
     const char *const *argv = call->host->argv_option(call->ctx, (int)side, option);
     const char *name = side == CO_SIDE_A ? "a" : "b";
@@ -106,7 +123,7 @@ enum co_result pg_machine_option(struct co_call *call, enum co_side side, const 
         call->conn->broken = true;
     struct co_call shorter = *call;
     shorter.deadline_ns -= 100 * PG_MS;
-    enum co_result result = pg_machine(&shorter, side, option_script, args, count, NULL, NULL, NULL);
+    enum co_result result = pg_machine(&shorter, side, script, args, count, NULL, ret_out, NULL);
     if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_TIMEOUT)
         return CO_AGAIN; /* still under way */
     if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_COMMAND)
@@ -115,37 +132,40 @@ enum co_result pg_machine_option(struct co_call *call, enum co_side side, const 
     return result;
 }
 
-/* ---------------------------------------------------------------- a source that is stopped on purpose */
+enum co_result pg_machine_option(struct co_call *call, enum co_side side, const char *option)
+{
+    return act(call, side, option, ACT "act \"$@\"\n", NULL);
+}
 
-/* Prints "up" or "down", the cluster state, checkpoint location, timeline, system identifier: one a line. */
+static enum co_result take_state(struct co_call *call, const char *out, struct pg_machine_state *ret)
+{
+    if (pg_machine_state_parse(out, ret))
+        return CO_DONE;
+    return pg_fail(call, CO_NO_EFFECT, CO_E_COMMAND, "Set host.bin_directory to the folder of the server's programs.",
+                   "pg_controldata on the machine said nothing useful");
+}
+
 enum co_result pg_machine_look(struct co_call *call, enum co_side side, struct pg_machine_state *ret)
 {
     const char *out = NULL;
-    enum co_result result = pg_machine(
-        call, side,
-        "if up; then echo up; else echo down; fi\n"
-        "if [ -f \"$d/standby.signal\" ]; then echo standby; else echo primary; fi\n"
-        "if [ -d \"$k\" ]; then echo half-rewound; fi\n"
-        "tool pg_controldata -D \"$d\" | sed -n -e 's/^Database cluster state: */state /p' "
-        "-e 's/^Latest checkpoint location: */checkpoint /p' -e \"s/^Latest checkpoint's TimeLineID: */timeline /p\" "
-        "-e 's/^Database system identifier: */system /p'\n",
-        NULL, 0, NULL, &out, NULL);
-    if (result != CO_DONE)
-        return CO_NO_EFFECT;
-    *ret = (struct pg_machine_state){.up = pg_starts(out, "up")};
-    ret->standby = strstr(out, "\nstandby\n") != NULL;
-    ret->half_rewound = strstr(out, "\nhalf-rewound\n") != NULL;
-    const char *state = strstr(out, "\nstate "), *point = strstr(out, "\ncheckpoint "), *line = strstr(out, "\ntimeline ");
-    unsigned high, low;
-    if (!state || !point || !line || sscanf(point, "\ncheckpoint %8X/%8X", &high, &low) != 2 ||
-        sscanf(line, "\ntimeline %10u", &ret->checkpoint.timeline) != 1)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_COMMAND, "Set host.bin_directory to the folder of the server's programs.",
-                       "pg_controldata on the machine said nothing useful");
-    ret->checkpoint.lsn = (uint64_t)high << 32 | low;
-    /* A standby that was shut down says "shut down in recovery". */
-    ret->clean = pg_starts(state, "\nstate shut down\n");
-    return CO_DONE;
+    *ret = (struct pg_machine_state){0};
+    enum co_result result = pg_machine(call, side, LOOK "look\n", NULL, 0, NULL, &out, NULL);
+    return result == CO_DONE ? take_state(call, out, ret) : CO_NO_EFFECT;
 }
+
+enum co_result pg_machine_stop(struct co_call *call, enum co_side side, struct pg_machine_state *ret)
+{
+    const char *out = NULL;
+    *ret = (struct pg_machine_state){0};
+    enum co_result result =
+        act(call, side, "host.stop",
+            ACT LOOK "guard\n[ -f \"$d/standby.signal\" ] || { echo 'standby.signal is not there: a restart would make a "
+                     "second primary' >&2; exit 1; }\n! up || act \"$@\" && look\n",
+            &out);
+    return result == CO_DONE ? take_state(call, out, ret) : result;
+}
+
+/* ---------------------------------------------------------------- a source that is stopped on purpose */
 
 enum co_result pg_machine_is_down(struct co_call *call)
 {

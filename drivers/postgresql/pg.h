@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "changeover/driver.h"
+#include "machine_state.h"
 #include "pg_position.h"
 #include "pg_text.h"
 
@@ -185,15 +186,11 @@ enum co_result pg_machine(struct co_call *call, enum co_side side, const char *s
                           size_t arg_count, const char *input, const char **ret_out, int *ret_status);
 extern const char pg_machine_prologue[]; /* what every script begins with */
 enum co_result pg_machine_option(struct co_call *call, enum co_side side, const char *option);
-struct pg_machine_state {
-    bool up;           /* a server process runs */
-    bool standby;      /* standby.signal is there */
-    bool half_rewound; /* a rewind is under way or was interrupted */
-    bool clean;        /* "shut down" as a primary */
-    struct pg_position checkpoint;
-};
 enum co_result pg_machine_look(struct co_call *call, enum co_side side, struct pg_machine_state *ret);
+/* Stops a server that has standby.signal, and looks at it as soon as it is gone. */
+enum co_result pg_machine_stop(struct co_call *call, enum co_side side, struct pg_machine_state *ret);
 /* stop.c: capture and proof of a source that is stopped on purpose. */
+bool pg_seen_stopped(struct co_call *call);
 enum co_result pg_stopped_capture(struct co_call *call, struct co_text *ret);
 enum co_result pg_stopped_proof(struct co_call *call, const char *position);
 /* reverse.c: makes call->side follow the other side, rewinding it when needed. CO_E_UNSUPPORTED: only a new copy can. */
@@ -203,6 +200,9 @@ enum co_result pg_conninfo(struct co_call *call, enum co_side side, bool replica
                            struct pg_text *ret);
 /* The passfile's content; "" when no password is configured. Wipe it. */
 void pg_passfile(struct co_call *call, enum co_side side, bool replication, struct pg_text *ret);
+/* The same with the password file of `side`, which pg_write_passfile() writes; only for a server with a marker. */
+enum co_result pg_follower_conninfo(struct co_call *call, enum co_side side, struct pg_text *ret);
+enum co_result pg_write_passfile(struct co_call *call, enum co_side side);
 enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, bool signal);
 enum co_result pg_make_slot(struct co_call *call, bool setup);
 enum co_result pg_machine_is_down(struct co_call *call);
@@ -213,7 +213,7 @@ enum co_result pg_machine_marker_set(struct co_call *call, const char *expected,
 extern const struct co_step pg_step_autovacuum, pg_step_fence;                                  /* fence.c */
 extern const struct co_step pg_step_archive, pg_step_close, pg_step_open, pg_step_open_archive; /* closure.c */
 extern const struct co_step pg_step_promote;                                                    /* promote.c */
-extern const struct co_step pg_step_standby_signal, pg_step_stop;                               /* stop.c */
+extern const struct co_step pg_step_standby_conf, pg_step_standby_signal, pg_step_stop;         /* stop.c */
 extern const struct co_step pg_step_reverse_slot, pg_step_follow, pg_step_follower_settings;    /* reverse.c */
 extern const struct co_step pg_step_undo_sync;                                                  /* undo.c */
 extern const struct co_step pg_step_setup_database, pg_step_setup_replication, pg_step_setup_probe,

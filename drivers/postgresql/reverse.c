@@ -71,16 +71,33 @@ void pg_passfile(struct co_call *call, enum co_side side, bool replication, stru
     pg_text_add(ret, "\n");
 }
 
-/* The password file, postgresql.auto.conf and (with signal) standby.signal of `side` for following the other side. */
-enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, bool signal)
+enum co_result pg_follower_conninfo(struct co_call *call, enum co_side side, struct pg_text *ret)
 {
     const char *data = call->host->side_option(call->ctx, side, "host.data_directory");
     PG_TEXT passfile = {0};
     pg_text_addf(&passfile, "%s/%s", data ? data : "", PG_PASS_FILE);
     PG_TEXT pass = {0};
     pg_passfile(call, side, true, &pass);
+    return pg_conninfo(call, side, true, pass.used ? pg_text_str(&passfile) : NULL, ret);
+}
+
+#define WRITE_PASSFILE                                                                                                         \
+    "cat > \"$d/" PG_PASS_FILE ".new\" && mv -f \"$d/" PG_PASS_FILE ".new\" \"$d/" PG_PASS_FILE "\" || exit 1\n"
+
+enum co_result pg_write_passfile(struct co_call *call, enum co_side side)
+{
+    PG_TEXT pass = {0};
+    pg_passfile(call, side, true, &pass);
+    return pass.used ? pg_machine(call, side, "guard\n" WRITE_PASSFILE, NULL, 0, pg_text_str(&pass), NULL, NULL) : CO_DONE;
+}
+
+/* The password file, postgresql.auto.conf and (with signal) standby.signal of `side` for following the other side. */
+enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, bool signal)
+{
+    PG_TEXT pass = {0};
+    pg_passfile(call, side, true, &pass);
     PG_TEXT conninfo = {0};
-    enum co_result result = pg_conninfo(call, side, true, pass.used ? pg_text_str(&passfile) : NULL, &conninfo);
+    enum co_result result = pg_follower_conninfo(call, side, &conninfo);
     if (result != CO_DONE)
         return result;
     PG_TEXT lines = {0};
@@ -91,8 +108,7 @@ enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, b
         return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     return pg_machine(call, side,
                       "have || [ ! -f \"$d/" PG_MARKER_FILE "\" ] || guard\n"
-                      "if [ -n \"$2\" ]; then cat > \"$d/" PG_PASS_FILE ".new\" && mv -f \"$d/" PG_PASS_FILE
-                      ".new\" \"$d/" PG_PASS_FILE "\" || exit 1; fi\n"
+                      "if [ -n \"$2\" ]; then\n" WRITE_PASSFILE "fi\n"
                       "f=\"$d/postgresql.auto.conf\"; [ -f \"$f\" ] || : > \"$f\"\n"
                       "{ grep -v -E '^(primary_conninfo|primary_slot_name|recovery_target[a-z_]*|recovery_min_apply_delay)[ "
                       "=]' \"$f\"; printf %s \"$1\"; } > "

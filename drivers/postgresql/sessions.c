@@ -110,8 +110,8 @@ static enum co_result name_them(struct co_call *call, const PGresult *rows, stru
 
 enum co_result pg_drain(struct co_call *call, bool end, struct co_text *remaining)
 {
-    if (!call->conn)
-        return pg_machine_is_down(call);
+    if (!call->conn) /* of a server that was seen stopped nobody is left; capture and proof look at its machine again */
+        return pg_seen_stopped(call) ? CO_DONE : pg_machine_is_down(call);
     struct co_conn *conn = call->conn;
     enum co_result result = remember_starting(call, conn);
     if (result != CO_DONE)

@@ -16,12 +16,68 @@ static bool stop_wanted(struct co_call *call)
     return pg_mode_stop(call);
 }
 
+/* Where the source's log ended when it was seen stopped; what the next look at the machine must show again. */
+#define STOPPED_NOTE "stop.seen"
+
+/* ---------------------------------------------------------------- whom it will follow */
+
+/* A primary makes nothing of these settings; they are for its next start. Written before the pause. */
+static enum co_result conf_describe(struct co_call *call, struct co_text *ret)
+{
+    PG_TEXT conninfo = {0};
+    enum co_result result = pg_conninfo(call, call->side, true, NULL, &conninfo);
+    if (result == CO_DONE)
+        call->host->text_add(call->ctx, ret,
+                             "ALTER SYSTEM SET primary_conninfo = %s\nALTER SYSTEM SET primary_slot_name = '%s'\nSELECT "
+                             "pg_reload_conf()\n",
+                             pg_text_str(&conninfo), pg_other_slot(call->side));
+    return result;
+}
+
+static enum co_result conf_probe(struct co_call *call, enum co_presence *ret)
+{
+    PG_STRING slot = NULL;
+    enum co_result result = pg_conf_look(call, "primary_slot_name", &slot);
+    const char *note = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "conf.primary_slot_name");
+    bool before = note && note[0] == '=' && pg_same(note + 1, slot); /* it followed once: nothing of ours to tell by */
+    *ret = pg_same(slot, pg_other_slot(call->side)) && !before ? CO_PRESENT : CO_ABSENT;
+    return result;
+}
+
+static enum co_result conf_apply(struct co_call *call)
+{
+    PG_TEXT conninfo = {0};
+    enum co_result result = pg_follower_conninfo(call, call->side, &conninfo);
+    if (result == CO_DONE)
+        result = pg_write_passfile(call, call->side);
+    return result == CO_DONE
+               ? pg_conf_set(call, "primary_conninfo", pg_text_str(&conninfo), "primary_slot_name", pg_other_slot(call->side))
+               : result;
+}
+
+static enum co_result conf_revert(struct co_call *call)
+{
+    return pg_conf_restore(call, "primary_conninfo", "primary_slot_name");
+}
+
+const struct co_step pg_step_standby_conf = {
+    .size = sizeof(struct co_step),
+    .name = "warm_up.standby_conf",
+    .title = "tell the source whom it will follow when it is started again",
+    .phase = CO_PHASE_WARM_UP,
+    .role = CO_SOURCE,
+    .wanted = stop_wanted,
+    .describe = conf_describe,
+    .probe = conf_probe,
+    .apply = conf_apply,
+    .revert = conf_revert,
+};
+
 /* ---------------------------------------------------------------- a standby in waiting */
 
 static enum co_result signal_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_add(call->ctx, ret,
-                         "standby.signal and primary_conninfo (the target) on the source, for its next start\n");
+    call->host->text_add(call->ctx, ret, "standby.signal in the source's data directory, for its next start\n");
     return CO_DONE;
 }
 
@@ -34,9 +90,14 @@ static enum co_result signal_probe(struct co_call *call, enum co_presence *ret)
     return result;
 }
 
+/* By the server itself: in the pause a command of its machine would cost several times as much. */
 static enum co_result signal_apply(struct co_call *call)
 {
-    return pg_write_follower_conf(call, call->side, true);
+    if (!pg_alive(call->conn))
+        return pg_write_follower_conf(call, call->side, true);
+    enum co_result result =
+        pg_guarded(call, call->conn, "COPY (SELECT '') TO PROGRAM 'read -r x; : > standby.signal && sync .'", NULL);
+    return result == CO_NO_EFFECT && call->err->code == CO_E_COMMAND ? CO_EFFECT_UNKNOWN : result;
 }
 
 static enum co_result signal_revert(struct co_call *call)
@@ -107,30 +168,40 @@ static enum co_result stop_probe(struct co_call *call, enum co_presence *ret)
     return result;
 }
 
-/* Everybody is ended first: a clean stop ends them too, but waits for what they hold. */
+/* Everybody is told to end first, not waited for: a clean stop does both, but a command that stops in "smart" mode would
+ * wait for them for ever. */
+static enum co_result end_everybody(struct co_call *call)
+{
+    PG_TEXT foreign = {0};
+    pg_writers_sql(&foreign, call, call->conn);
+    return pg_queryf(call, call->conn, PG_READ, NULL, "SELECT count(pg_catalog.pg_terminate_backend(f.pid)) FROM %s f",
+                     pg_text_str(&foreign));
+}
+
 static enum co_result stop_apply(struct co_call *call)
 {
-    if (pg_alive(call->conn)) {
-        enum co_result result = pg_end_foreign(call);
-        if (result != CO_DONE)
-            return result;
-        result = pg_query(call, call->conn, PG_READ, "CHECKPOINT", 0, NULL, NULL);
-        if (result != CO_DONE)
-            return result;
-    }
-    struct pg_machine_state state;
-    enum co_result result = pg_machine_look(call, call->side, &state);
+    enum co_result result = pg_alive(call->conn) ? end_everybody(call) : CO_DONE;
     if (result != CO_DONE)
         return result;
-    if (!state.standby)
-        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "",
-                       "standby.signal is not there: a restart would make a second primary");
-    if (state.up) {
-        result = pg_machine_option(call, call->side, "host.stop");
-        if (result != CO_DONE)
-            return result == CO_AGAIN ? CO_AGAIN : CO_EFFECT_UNKNOWN;
-    }
-    return pg_machine_is_down(call);
+    struct pg_machine_state state;
+    result = pg_machine_stop(call, call->side, &state);
+    if (result != CO_DONE)
+        return result == CO_AGAIN ? CO_AGAIN : CO_EFFECT_UNKNOWN;
+    if (state.up)
+        return CO_AGAIN;
+    if (!state.clean)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_STATE, "The server crashed instead of stopping; the run goes back.",
+                       "the server is down but was not shut down cleanly");
+    char text[40];
+    pg_position_print(&state.checkpoint, text);
+    if (call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, STOPPED_NOTE, text) < 0)
+        return pg_fail(call, CO_EFFECT_UNKNOWN, CO_E_IO, "", "that the source was seen stopped could not be noted");
+    return CO_DONE;
+}
+
+bool pg_seen_stopped(struct co_call *call)
+{
+    return call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, STOPPED_NOTE) != NULL;
 }
 
 static enum co_result stop_revert(struct co_call *call)
@@ -141,6 +212,8 @@ static enum co_result stop_revert(struct co_call *call)
         return result;
     if (state.up)
         return CO_DONE;
+    if (call->host->note_put(call->ctx, CO_NOTE_RUN, call->side, STOPPED_NOTE, NULL) < 0)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_IO, "", "the note of the stop could not be removed");
     return signal_revert(call); /* as a primary: the signal goes first, then it is started */
 }
 
