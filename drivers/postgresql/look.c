@@ -148,7 +148,7 @@ enum co_result pg_capabilities(struct co_call *call, struct co_capabilities *ret
     ret->scope_database = false;
     ret->destroys_on_reverse = ret->reverse && !pg_mode_stop(call);
     ret->fence_stops = pg_mode_stop(call);
-    ret->marker_offline = machine;
+    ret->marker_offline = machine || pg_machine_ready(call, pg_other_side(source));
     ret->undo_keeps_target = rewindable && pg_machine_ready(call, pg_other_side(source));
     return CO_DONE;
 }

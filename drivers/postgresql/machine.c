@@ -189,8 +189,16 @@ static enum co_result away(struct co_call *call, enum co_result result)
     return result;
 }
 
+static enum co_result no_machine(struct co_call *call)
+{
+    return pg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "Start it, or see why it can't be reached.",
+                   "the server doesn't answer, and its machine's `host` is not configured");
+}
+
 enum co_result pg_machine_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info)
 {
+    if (!pg_machine_ready(call, call->side))
+        return no_machine(call);
     const char *out = NULL;
     enum co_result result =
         pg_machine(call, call->side, "if [ -f \"$mark\" ]; then cat \"$mark\"; fi\n", NULL, 0, NULL, &out, NULL);
@@ -205,6 +213,8 @@ enum co_result pg_machine_marker_get(struct co_call *call, struct co_text *ret_t
 
 enum co_result pg_machine_marker_set(struct co_call *call, const char *expected, const char *token, const char *info)
 {
+    if (!pg_machine_ready(call, call->side))
+        return no_machine(call);
     PG_TEXT content = {0};
     if (token)
         pg_text_addf(&content, "%s\n%s", token, info ? info : "");

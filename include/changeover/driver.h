@@ -356,9 +356,10 @@ struct co_capabilities {
     bool fence_stops;         /* the fence stops the source: from then on until its fence is reverted or reverse has
                                  started it, drain, capture, proof and marker_* on the source are called with call->conn
                                  NULL and work through host commands */
-    bool marker_offline;      /* reverse stops and starts the source: once the new primary was opened, marker_* of a source
-                                 that doesn't answer are called with call->conn NULL and work through host commands.
-                                 marker_set succeeds then only where no server runs */
+    bool marker_offline;      /* reverse stops and starts the source, an undo the target: once the new primary was opened,
+                                 marker_* of a source, and in an undo of a target, that doesn't answer are called with
+                                 call->conn NULL and work through host commands. marker_set succeeds then only where no
+                                 server runs */
 };
 
 enum co_check_stage { CO_CHECK_SETUP = 1, CO_CHECK_CUTOVER = 2 };

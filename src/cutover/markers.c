@@ -228,9 +228,11 @@ int co_marker_take(struct co_lane *lane, enum co_run_role role, enum co_when_abs
     do /* a session that hangs in a statement must be seen gone before anything is changed */
         got = co_ep_end_sessions(ep, run->is_guardian || !run->guardian ? NULL : "guardian-1", deadline_ns, err);
     while (got == CO_AGAIN && co_now_ns() < deadline_ns);
-    bool may_be_down = lane->caps.fence_stops || (lane->caps.marker_offline && run->row.decision == CO_DECISION_COMMIT);
-    if (got != CO_DONE && err->code == CO_E_UNREACHABLE && role == CO_SOURCE && may_be_down) {
-        co_error_clear(err); /* the fence or the reverse has stopped it: there are no sessions */
+    bool stopped_by_us = role == CO_SOURCE
+                             ? lane->caps.fence_stops || (lane->caps.marker_offline && run->row.decision == CO_DECISION_COMMIT)
+                             : lane->caps.marker_offline && run->row.decision == CO_DECISION_UNDO;
+    if (got != CO_DONE && err->code == CO_E_UNREACHABLE && stopped_by_us) {
+        co_error_clear(err); /* the fence, the reverse or an undo has stopped it: there are no sessions */
         return 0;
     }
     if (got == CO_AGAIN)

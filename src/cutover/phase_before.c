@@ -41,7 +41,7 @@ static int meet(struct co_lane *lane, enum co_run_role role, struct co_error *er
 static int ask_capabilities(struct co_lane *lane)
 {
     enum co_result got = co_ep_capabilities(lane->main[CO_TARGET], co_now_ns() + CO_CONNECT_NS, &lane->caps, &lane->error);
-    co_pair_set_marker_offline(lane->pair, got == CO_DONE && lane->run->follows_up && lane->caps.marker_offline);
+    co_pair_set_marker_offline(lane->pair, CO_SOURCE, got == CO_DONE && lane->run->follows_up && lane->caps.marker_offline);
     return got == CO_DONE ? co_capabilities_keep(lane, &lane->error) : co_lane_fail(lane, got);
 }
 

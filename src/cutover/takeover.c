@@ -154,7 +154,7 @@ static enum co_exit forward(struct co_runner *run)
     run->committed = true;
     run->phase = "open";
     for (size_t i = 0; i < run->lane_count; i++) /* a reverse that was interrupted may have left the source down */
-        co_pair_set_marker_offline(run->lanes[i].pair, run->lanes[i].caps.marker_offline);
+        co_pair_set_marker_offline(run->lanes[i].pair, CO_SOURCE, run->lanes[i].caps.marker_offline);
     int failed = co_lanes_each(run, target_is_ours);
     if (!failed)
         failed = co_lanes_each(run, source_is_fenced);

@@ -182,6 +182,8 @@ static int undo_target(struct co_lane *lane)
 {
     int64_t deadline_ns = co_now_ns() + CO_CALL_NS;
     bool absent = false;
+    /* taking its promotion back may have been interrupted, with the server down */
+    co_pair_set_marker_offline(lane->pair, CO_TARGET, lane->caps.marker_offline);
     int failed = co_marker_take(lane, CO_TARGET, CO_ABSENT_IS_LEFT, &absent, co_now_ns() + CALL_NS, &lane->error);
     if (!failed && absent) {
         lane->target_clean = true;

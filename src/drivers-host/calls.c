@@ -45,10 +45,11 @@ static unsigned offline_flag(struct co_endpoint *ep)
 static unsigned marker_flag(struct co_endpoint *ep)
 {
     struct co_pair *pair = ep->pair;
+    enum co_run_role role = co_endpoint_role(ep);
     pthread_mutex_lock(&pair->lock);
-    bool offline = pair->marker_offline;
+    bool offline = pair->marker_offline[role];
     pthread_mutex_unlock(&pair->lock);
-    return offline && co_endpoint_role(ep) == CO_SOURCE ? CO_OP_OFFLINE : offline_flag(ep);
+    return offline ? CO_OP_OFFLINE : offline_flag(ep);
 }
 
 static int check_text(const struct co_call *call, const struct co_driver *driver, const char *what, const struct co_text *text,

@@ -62,7 +62,8 @@ struct co_pair {
     struct co_run_copy run;
     bool has_run;
     enum co_side source;
-    bool fence_stops, marker_offline;
+    bool fence_stops;
+    bool marker_offline[2];         /* by role */
     char *instance[2], *lineage[2]; /* recorded; never NULL */
     struct co_host_known host[2];
     pthread_cond_t host_looked; /* a look at a host has ended */

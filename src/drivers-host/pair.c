@@ -240,10 +240,10 @@ void co_pair_set_fence_stops(struct co_pair *pair, bool fence_stops)
     pthread_mutex_unlock(&pair->lock);
 }
 
-void co_pair_set_marker_offline(struct co_pair *pair, bool marker_offline)
+void co_pair_set_marker_offline(struct co_pair *pair, enum co_run_role role, bool marker_offline)
 {
     pthread_mutex_lock(&pair->lock);
-    pair->marker_offline = marker_offline;
+    pair->marker_offline[role] = marker_offline;
     pthread_mutex_unlock(&pair->lock);
 }
 

@@ -79,8 +79,8 @@ void co_pair_record_identity(struct co_pair *pair, enum co_side side, const char
  * then go ahead without a connection during a run. co_ep_capabilities sets it by itself; resume, which may
  * not reach the source, sets it from what the run recorded. */
 void co_pair_set_fence_stops(struct co_pair *pair, bool fence_stops);
-/* The same for marker_* alone, after the opening (marker_offline). */
-void co_pair_set_marker_offline(struct co_pair *pair, bool marker_offline);
+/* The same for marker_* alone (marker_offline): of the source after the opening, of the target in an undo. */
+void co_pair_set_marker_offline(struct co_pair *pair, enum co_run_role role, bool marker_offline);
 
 /* ---------------------------------------------------------------- endpoints */
 
