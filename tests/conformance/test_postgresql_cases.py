@@ -26,7 +26,7 @@ def refused(server, user, database, statement="SELECT 1"):
     return None
 
 
-def test_a_superuser_is_held_by_the_fence_and_by_the_closure(ready):
+def test_04_a_superuser_is_held_by_the_fence_and_by_the_closure(ready):
     child = held(ready, "capture:end")
     time.sleep(0.3)
     for database in ("app", "postgres", "template1"):
@@ -35,16 +35,16 @@ def test_a_superuser_is_held_by_the_fence_and_by_the_closure(ready):
     assert ready.tool.finish(child, 60).code == 0
 
 
-def test_replaying_the_lifted_fence_does_not_open_a_promoted_target(ready):
-    """1: undo opens A, whose un-fence B replays before or after its promotion: B's closure is its own."""
+def test_01_replaying_the_lifted_fence_does_not_open_a_promoted_target(ready):
+    """Undo opens A, whose un-fence B replays before or after its promotion: B's closure is its own."""
     result = ready.run(fault="promote:end=error")
     assert result.code == 4, result
     assert ready.open_side() == "a"
     ready.caught_up()
 
 
-def test_a_read_session_on_the_target_does_not_outlive_its_closure(ready):
-    """2: opened before the fence, it would write after the promotion."""
+def test_02_a_read_session_on_the_target_does_not_outlive_its_closure(ready):
+    """Opened before the fence, it would write after the promotion."""
     reader = ready.b.connect("postgres", "app", timeout_s=20)
     with reader.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = off")
@@ -55,8 +55,8 @@ def test_a_read_session_on_the_target_does_not_outlive_its_closure(ready):
             cursor.execute("INSERT INTO ledger VALUES ('from-the-reader')")
 
 
-def test_a_client_slow_in_start_up_writes_nothing_after_the_final_position(ready):
-    """3: it passed the check of its database before the fence, and no list of sessions shows it yet."""
+def test_03_a_client_slow_in_start_up_writes_nothing_after_the_final_position(ready):
+    """It passed the check of its database before the fence, and no list of sessions shows it yet."""
     with ready.load(writers=4, kinds=["slow"], pause_s=0.005) as load:
         wait_for(lambda: load.count() > 2, 30, "the load runs")
         assert ready.run().code == 0
@@ -84,8 +84,8 @@ def test_a_prepared_transaction_is_named_and_never_ended(scene):
     scene.a.query("ROLLBACK PREPARED 'two-phase-7'", "app", "app")
 
 
-def test_writes_do_not_hang_after_an_undo_that_took_the_synchronous_standby(ready):
-    """14: synchronous_standby_names = '*' and B the only standby."""
+def test_14_writes_do_not_hang_after_an_undo_that_took_the_synchronous_standby(ready):
+    """synchronous_standby_names = '*' and B the only standby."""
     ready.a.query("ALTER SYSTEM SET synchronous_standby_names = '*'")
     ready.a.query("SELECT pg_reload_conf()")
     result = ready.run(fault="promote:end=error")
@@ -93,8 +93,8 @@ def test_writes_do_not_hang_after_an_undo_that_took_the_synchronous_standby(read
     ready.a.query("INSERT INTO ledger VALUES ('after-the-undo')", "app", "app")
 
 
-def test_an_undone_promotion_archives_no_history_file(scene):
-    """15: other standbys and restores would follow the dead branch."""
+def test_15_an_undone_promotion_archives_no_history_file(scene):
+    """Other standbys and restores would follow the dead branch."""
     folder = scene.box.folder / "archive"
     folder.mkdir()
     folder.chmod(0o777)
@@ -113,8 +113,8 @@ def test_an_undone_promotion_archives_no_history_file(scene):
     wait_for(lambda: list(folder.glob("*.history")), 20, "the new primary archives")
 
 
-def test_stop_leaves_nothing_to_rewind_and_an_undo_starts_the_primary_again(scene):
-    """20: standby.signal is placed before the stop; undo removes it and never promotes."""
+def test_20_stop_leaves_nothing_to_rewind_and_an_undo_starts_the_primary_again(scene):
+    """standby.signal is placed before the stop; undo removes it and never promotes."""
     scene.pair.extra["fence"] = "stop"
     scene.tool.write_config()
     scene.set_up()
@@ -134,8 +134,8 @@ def test_stop_leaves_nothing_to_rewind_and_an_undo_starts_the_primary_again(scen
     assert scene.run("rollback").code == 0
 
 
-def test_a_promotion_that_comes_late_does_not_open_b(ready):
-    """1, 17: the reply is lost, A is opened again, and then the promotion arrives."""
+def test_17_a_promotion_that_comes_late_does_not_open_b(ready):
+    """The reply is lost, A is opened again, and then the promotion arrives."""
     with ready.load(writers=4) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         result = ready.tool("cutover", "--yes", "--when-ready=20s", fault="promote.server:before=late", json=True, timeout_s=120)
@@ -147,8 +147,8 @@ def test_a_promotion_that_comes_late_does_not_open_b(ready):
     assert ready.check(load, "a", committed=False) == "a"
 
 
-def test_timeouts_of_the_server_do_not_end_the_tools_sessions(ready):
-    """21: timers of the server."""
+def test_21_timeouts_of_the_server_do_not_end_the_tools_sessions(ready):
+    """Timers of the server."""
     for server in (ready.a, ready.b):
         for name, value in (("idle_session_timeout", "800ms"), ("idle_in_transaction_session_timeout", "800ms"),
                             ("statement_timeout", "900ms"), ("lock_timeout", "500ms")):
@@ -158,8 +158,8 @@ def test_timeouts_of_the_server_do_not_end_the_tools_sessions(ready):
     assert result.code == 0, result
 
 
-def test_a_name_that_leads_to_the_other_server_is_not_followed(ready):
-    """24: A's address is one that the switch of traffic re-points."""
+def test_24_a_name_that_leads_to_the_other_server_is_not_followed(ready):
+    """A's address is one that the switch of traffic re-points."""
     text = ready.tool.config_path.read_text()
     ready.tool.write_config(text.replace(f"127.0.0.1:{ready.a.port}/", f"127.0.0.1:{ready.b.port}/"))
     assert ready.tool("lag").code in (3, 65)
@@ -169,8 +169,8 @@ def test_a_name_that_leads_to_the_other_server_is_not_followed(ready):
     assert ready.run("cutover").code == 0
 
 
-def test_the_way_back_keeps_as_own_configuration(ready):
-    """19: pg_rewind copies B's files over A's."""
+def test_19_the_way_back_keeps_as_own_configuration(ready):
+    """pg_rewind copies B's files over A's."""
     names = ("postgresql.conf", "pg_hba.conf")
     before = [(ready.a.data / name).read_text(encoding="utf-8") for name in names]
     assert ready.run("cutover").code == 0
@@ -194,6 +194,21 @@ def test_killed_while_the_old_primary_is_down_for_its_rewind_it_follows_after_re
     assert ready.run("rollback").code == 0
 
 
+@pytest.mark.parametrize("point", ["promote.server:revert", "promote.server:revert#2", "promote.server:revert#3"])
+def test_killed_while_a_promotion_is_taken_back_resume_cleans_the_target_up(ready, point):
+    """The target is down for its rewind: nobody could raise the run's token there either, and it stayed closed for good."""
+    with ready.load(writers=2) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        result = ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"promote:end=error,{point}=kill_both", timeout_s=90)
+        assert result.code == -9, result
+        ready.tool.wait_quiet()
+        assert ready.tool("resume", "--if-needed", timeout_s=90).code in (0, 4)
+        assert ready.tool("resume", "--if-needed", timeout_s=90).code == 0  # nothing is left of the run
+    assert ready.check(load, "a", committed=False) == "a"
+    ready.caught_up()
+    assert ready.run().code == 0
+
+
 def test_a_follow_up_makes_an_old_primary_follow_that_is_down(ready):
     assert ready.run(fault="reverse:begin=error").code == 6
     ready.a.stop()
@@ -203,8 +218,8 @@ def test_a_follow_up_makes_an_old_primary_follow_that_is_down(ready):
     assert ready.run("rollback").code == 0
 
 
-def test_a_restart_of_a_between_proof_and_commit_is_seen(ready):
-    """10: the proof is taken again after the last promotion."""
+def test_10_a_restart_of_a_between_proof_and_commit_is_seen(ready):
+    """The proof is taken again after the last promotion."""
     with ready.load(writers=4) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         runs = ready.runs()
