@@ -116,7 +116,7 @@ static enum co_result check_collations(struct pg_checkup *checkup)
 {
     static const char sql[] =
         "SELECT coalesce((SELECT string_agg(DISTINCT pg_collation_actual_version(oid), ',') FROM pg_collation WHERE "
-        "collprovider = 'c' AND collname IN ('en_US', 'en_US.utf8', 'C.utf8', 'de_DE.utf8')), ''), "
+        "collprovider = 'c'), ''), "
         "coalesce((SELECT pg_collation_actual_version(oid) FROM pg_collation WHERE collprovider = 'i' AND collname IN "
         "('und-x-icu', 'en-x-icu') ORDER BY collname LIMIT 1), ''), "
         "(SELECT string_agg(DISTINCT datcollate, ', ') FROM pg_database WHERE datcollate NOT IN ('C', 'POSIX', 'C.UTF-8', "
@@ -190,37 +190,68 @@ static enum co_result check_sets(struct pg_checkup *checkup)
     return CO_DONE;
 }
 
-/* The extensions of every database of the source, against the files on the target's machine. */
-static enum co_result check_extensions(struct pg_checkup *checkup)
+/* One database of the source: its extensions against the files on the target's machine, and what a promotion empties. */
+static enum co_result check_database(struct pg_checkup *checkup, struct co_conn *conn, const PGresult *have, const char *name)
+{
+    PG_RESULT used = NULL;
+    enum co_result result = one_value(checkup, conn, "SELECT extname FROM pg_extension", &used);
+    for (int e = 0; result == CO_DONE && used && e < PQntuples(used); e++) {
+        bool found = !have;
+        for (int h = 0; !found && h < PQntuples(have); h++)
+            found = strcmp(pg_value(used, e, 0), pg_value(have, h, 0)) == 0;
+        if (!found)
+            pg_say(checkup, (int)checkup->target_side, CO_ERROR, "extension_missing",
+                   "Install its package on the target's machine.",
+                   "extension %s, used in database %s, has no files on the target: its functions would fail there",
+                   pg_value(used, e, 0), name);
+    }
+    PG_RESULT unlogged = NULL;
+    if (result == CO_DONE && checkup->stage == CO_CHECK_CUTOVER)
+        result = one_value(checkup, conn,
+                           "SELECT string_agg(oid::regclass::text, ', '), count(*) FROM (SELECT oid FROM pg_class WHERE "
+                           "relpersistence = 'u' AND relkind = 'r' ORDER BY oid LIMIT 10) t",
+                           &unlogged);
+    if (result == CO_DONE && unlogged && pg_number(unlogged, 0, 1, 0) > 0)
+        pg_say(checkup, (int)checkup->source_side, CO_WARNING, "unlogged_tables",
+               "ALTER TABLE ... SET LOGGED for what matters.", "unlogged tables are empty after a promotion: %s in database %s",
+               pg_value(unlogged, 0, 0), name);
+    return result;
+}
+
+static enum co_result check_databases(struct pg_checkup *checkup)
 {
     PG_RESULT have = NULL;
     enum co_result result = one_value(checkup, checkup->target, "SELECT name FROM pg_available_extensions", &have);
-    if (result != CO_DONE || !have || checkup->call->side != checkup->source_side)
+    if (result != CO_DONE || checkup->call->side != checkup->source_side)
         return result;
     PG_RESULT databases = NULL;
     result = one_value(checkup, checkup->source,
-                       "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 AND datname <> 'template1' "
-                       "ORDER BY datname LIMIT 40",
+                       "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 AND datname NOT IN "
+                       "('template1', '" PG_DATABASE "') ORDER BY datname LIMIT 40",
                        &databases);
     for (int d = 0; result == CO_DONE && databases && d < PQntuples(databases); d++) {
         struct co_conn *conn = NULL;
         if (pg_connect_to(checkup->call, pg_value(databases, d, 0), &conn) != CO_DONE)
             continue;
-        PG_RESULT used = NULL;
-        result = one_value(checkup, conn, "SELECT extname FROM pg_extension", &used);
-        for (int e = 0; result == CO_DONE && used && e < PQntuples(used); e++) {
-            bool found = false;
-            for (int h = 0; !found && h < PQntuples(have); h++)
-                found = strcmp(pg_value(used, e, 0), pg_value(have, h, 0)) == 0;
-            if (!found)
-                pg_say(checkup, (int)checkup->target_side, CO_ERROR, "extension_missing",
-                       "Install its package on the target's machine.",
-                       "extension %s, used in database %s, has no files on the target: its functions would fail there",
-                       pg_value(used, e, 0), pg_value(databases, d, 0));
-        }
+        check_database(checkup, conn, have, pg_value(databases, d, 0)); /* a connection that breaks here is this one alone */
         pg_disconnect(conn);
-        result = CO_DONE;
     }
+    return result;
+}
+
+/* A server that archives and moves to one that doesn't has no point-in-time recovery from then on. */
+static enum co_result check_archive(struct pg_checkup *checkup)
+{
+    static const char sql[] = "SELECT current_setting('archive_mode') <> 'off'";
+    PG_RESULT a = NULL;
+    PG_RESULT b = NULL;
+    enum co_result result = one_value(checkup, checkup->source, sql, &a);
+    if (result == CO_DONE)
+        result = one_value(checkup, checkup->target, sql, &b);
+    if (result == CO_DONE && a && b && pg_is_true(a, 0, 0) && !pg_is_true(b, 0, 0))
+        pg_say(checkup, (int)checkup->target_side, CO_WARNING, "archive_differs",
+               "On the target: ALTER SYSTEM SET archive_mode = on, with an archive_command of its own; then restart it.",
+               "the source archives its log and the target would not: there is no point-in-time recovery from the cutover on");
     return result;
 }
 
@@ -266,8 +297,9 @@ enum co_result pg_check_pair(struct pg_checkup *checkup)
     if (!checkup->source || !checkup->target)
         return CO_DONE;
     check_versions(checkup);
-    static enum co_result (*const checks[])(struct pg_checkup *) = {
-        check_same, check_lineage, check_limits, check_collations, check_sets, check_extensions, check_clocks, check_way_back};
+    static enum co_result (*const checks[])(struct pg_checkup *) = {check_same,       check_lineage, check_limits,
+                                                                    check_collations, check_sets,    check_databases,
+                                                                    check_archive,    check_clocks,  check_way_back};
     enum co_result result = CO_DONE;
     for (size_t i = 0; result == CO_DONE && i < sizeof checks / sizeof *checks; i++)
         result = checks[i](checkup);

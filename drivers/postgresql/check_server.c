@@ -126,10 +126,6 @@ static const struct pg_question questions[] = {
     {"subscriptions", CO_INFO, PG_AT_CUTOVER, PG_OF_SOURCE, 0, 0,
      "SELECT string_agg(subname, ', ') FROM pg_subscription WHERE subenabled",
      "subscriptions of the source stop at the fence and go on from the new primary: %s", ""},
-    {"unlogged_tables", CO_WARNING, PG_AT_CUTOVER, PG_OF_SOURCE, 0, 0,
-     "SELECT count(*) || ' in ' || current_database() FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r' HAVING "
-     "count(*) > 0",
-     "unlogged tables are empty after a promotion: %s", "ALTER TABLE ... SET LOGGED for what matters."},
     {"tablespaces", CO_WARNING, PG_AT_SETUP, PG_OF_SOURCE, 0, 0,
      "SELECT string_agg(spcname || ' at ' || pg_tablespace_location(oid), ', ') FROM pg_tablespace WHERE "
      "pg_tablespace_location(oid) <> ''",
