@@ -8,9 +8,10 @@ import threading
 
 
 class Proxy(threading.Thread):
-    def __init__(self, port, target):
+    def __init__(self, port, target, change=None):
+        """change(bytes): what arrives there instead of what was sent, in both directions."""
         super().__init__(name=f"proxy-{port}", daemon=True)
-        self.port, self.target = port, target
+        self.port, self.target, self.change = port, target, change
         self.listener = socket.create_server(("127.0.0.1", port))
         self.wake_read, self.wake_write = socket.socketpair()
         self.pairs, self.is_cut, self.closing = {}, False, False
@@ -50,7 +51,7 @@ class Proxy(threading.Thread):
         try:
             data = source.recv(65536)
             if data:
-                target.sendall(data)
+                target.sendall(self.change(data) if self.change else data)
                 return
         except OSError:
             pass
