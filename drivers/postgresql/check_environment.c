@@ -72,7 +72,7 @@ static enum co_result check_disk(struct pg_checkup *checkup)
     int status = 0;
     result = pg_machine(
         call, checkup->target_side,
-        "p=$d; while [ ! -d \"$p\" ]; do p=$(dirname \"$p\"); done; df -Pk \"$(dirname \"$p\")\" | awk 'NR == 2 {print $4}'; "
+        "p=$(dirname \"$d\"); while [ ! -d \"$p\" ]; do p=$(dirname \"$p\"); done; df -Pk \"$p\" | awk 'NR == 2 {print $4}'; "
         "if [ -w \"$(dirname \"$d\")\" ]; then echo writable; fi; id -un\n",
         NULL, 0, NULL, &out, &status);
     if (result != CO_DONE || status != 0) {

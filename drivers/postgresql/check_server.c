@@ -93,8 +93,8 @@ static const struct pg_question questions[] = {
      "synchronous_standby_names is %s on the target, which has no standby: the first commit after the promotion would hang",
      "On the target: ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf();"},
     {"target_read_only_default", CO_WARNING, PG_AT_CUTOVER, PG_OF_TARGET, 0, 0,
-     "SELECT 'on' WHERE EXISTS (SELECT 1 FROM pg_settings WHERE name = 'default_transaction_read_only' AND reset_val = 'on' "
-     "AND source <> 'session')",
+     "SELECT 'on' WHERE EXISTS (SELECT 1 FROM pg_settings WHERE name = 'default_transaction_read_only' AND reset_val = "
+     "'on')",
      "default_transaction_read_only is on on the target: clients would find it read-only after the cutover",
      "On the target: ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf();"},
     {"apply_delay", CO_ERROR, PG_AT_CUTOVER, PG_OF_TARGET, 0, 0,

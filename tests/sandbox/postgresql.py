@@ -208,9 +208,9 @@ class PostgreSQL(Server):
 
         wait_for(gone, 20, f"{self.name} is gone")
 
-    def start(self):
+    def start(self, environment=None):
         subprocess.run([*self.prefix, *run_as(), *self.start_command()], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       cwd="/")
+                       cwd="/", env={**os.environ, **(environment or {})})
 
     def stop(self):
         if self.pid():
