@@ -406,8 +406,9 @@ enum co_step_flags {
     CO_STEP_BOTH = 1 << 3,        /* call->other is needed */
     CO_STEP_OFFLINE = 1 << 4,     /* also called while the side can't be reached: then call->conn is NULL and the step
                                      works through host commands, or answers CO_AGAIN until the server is back */
-    CO_STEP_LONG = 1 << 5         /* of SETUP: one call may take hours. It ends by itself or when it is interrupted; what it
+    CO_STEP_LONG = 1 << 5,        /* of SETUP: one call may take hours. It ends by itself or when it is interrupted; what it
                                      asks a server meanwhile has limits of its own */
+    CO_STEP_OTHER = 1 << 6        /* call->other is wanted; NULL where the other side can't be reached */
 };
 
 /* A step is a triple of probe, apply and revert. All are bounded by the deadline; CO_AGAIN asks to be called

@@ -7,8 +7,7 @@
 
 #include <string.h>
 
-#define WAIT_SLICE_NS CO_NS_PER_S   /* an answer that comes later costs the connection, and with it the run */
-#define ASK_NS (200 * CO_NS_PER_MS) /* between two questions to a server that doesn't answer */
+#define WAIT_SLICE_NS (200 * CO_NS_PER_MS)
 #define POLL_NS CO_NS_PER_MS
 #define STILL_NS (500 * CO_NS_PER_MS)
 #define OPEN_BUDGET_NS (30 * CO_NS_PER_S)
@@ -308,7 +307,7 @@ static bool is_planned(struct co_lane *lane, size_t index)
 static bool is_refused_by_source(struct co_lane *lane, const struct co_step *step, int64_t deadline_ns, struct co_error *err)
 {
     enum co_presence there = CO_PARTIAL;
-    return (step->flags & CO_STEP_OFFLINE) && (step->flags & CO_STEP_BOTH) && !lane->run->source_lost &&
+    return (step->flags & CO_STEP_OFFLINE) && (step->flags & CO_STEP_OTHER) && !lane->run->source_lost &&
            co_marker_take(lane, CO_SOURCE, CO_ABSENT_IS_CONFLICT, NULL, deadline_ns, err) == 0 &&
            co_ep_step_probe(lane->second[step->role], co_lane_other(lane, step, NULL, true), step, deadline_ns, &there, err) ==
                CO_DONE &&
@@ -355,7 +354,7 @@ int co_ask_decider(struct co_runner *run, struct co_lane *lane, int64_t deadline
             co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_WAIT, "is it promoted? %s", err.message);
             if (err.code == CO_E_CONFLICT || co_now_ns() >= deadline_ns)
                 return CO_E_UNREACHABLE;
-            co_wait_until(co_now_ns() + ASK_NS, -1);
+            co_wait_until(co_now_ns() + WAIT_SLICE_NS, -1);
         }
         if (answer)
             break;

@@ -299,7 +299,7 @@ void co_runner_hold(struct co_runner *run, bool hold)
 struct co_endpoint *co_lane_other(struct co_lane *lane, const struct co_step *step, struct co_endpoint *ep, bool second)
 {
     (void)ep;
-    if (!(step->flags & CO_STEP_BOTH))
+    if (!(step->flags & (CO_STEP_BOTH | CO_STEP_OTHER)))
         return NULL;
     return second ? lane->second[!step->role] : lane->main[!step->role];
 }
