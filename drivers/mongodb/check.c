@@ -230,7 +230,7 @@ enum co_result mg_check(struct co_call *call, enum co_check_stage stage)
     struct mg_check_sides where = {.source = sides[0], .target = sides[1], .stage = stage};
     int64_t data_bytes = -1;
     for (int i = 0; i < 2; i++) {
-        if (conns[i] && mg_look(call, conns[i], MG_LOOK_ALL, states[i]) == CO_DONE) {
+        if (conns[i] && mg_look(call, conns[i], MG_LOOK_ROLE, states[i]) == CO_DONE) {
             check_kind(call, states[i], (int)sides[i], i == 0);
             check_name(call, states[i], sides[i]);
             continue;

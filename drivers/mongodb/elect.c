@@ -17,6 +17,7 @@
 #define CATCH_UP_MAX_S 10
 #define STAND_NS 100000000 /* between two elections */
 #define HEARD_MARGIN_MS 1000
+#define REACH_NS INT64_C(1000000000)
 
 /* ---------------------------------------------------------------- helpers */
 
@@ -24,9 +25,9 @@ bool mg_votes(struct co_call *call)
 {
     MG_STATE(state);
     MG_STATE(other);
-    if (call->conn && !call->conn->anonymous && mg_look(call, call->conn, MG_LOOK_ALL, &state) == CO_DONE)
+    if (call->conn && !call->conn->anonymous && mg_look(call, call->conn, MG_LOOK_ROLE, &state) == CO_DONE)
         return mg_can_vote(&state);
-    if (call->other && mg_look(call, call->other, MG_LOOK_ALL, &other) == CO_DONE)
+    if (call->other && mg_look(call, call->other, MG_LOOK_ROLE, &other) == CO_DONE)
         return mg_can_vote(&other);
     return true;
 }
@@ -64,9 +65,15 @@ enum co_result mg_block(struct co_call *call, struct co_conn *conn, bool on)
                                                                                                       : result;
 }
 
+/* A frozen one takes a part of the call's time only. */
 bool mg_reachable(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
 {
-    return conn && !conn->broken && mg_look(call, conn, MG_LOOK_ROLE, ret) == CO_DONE;
+    struct co_call brief = *call;
+    int64_t soon_ns = mg_now_ns() + REACH_NS;
+    brief.err = NULL;
+    if (soon_ns < brief.deadline_ns)
+        brief.deadline_ns = soon_ns;
+    return conn && !conn->broken && mg_look(&brief, conn, MG_LOOK_ROLE, ret) == CO_DONE;
 }
 
 /* ---------------------------------------------------------------- standing and stepping down */
@@ -79,18 +86,28 @@ static enum co_result freeze(struct co_call *call, struct co_conn *conn, int32_t
     return code == MG_NOT_SECONDARY ? CO_DONE : result;
 }
 
+static bool stood_lately(const struct co_conn *conn)
+{
+    return conn->stood_ns && mg_now_ns() - conn->stood_ns < STAND_NS;
+}
+
 /* With a dry run first: a member that would lose doesn't raise the term (replication_coordinator_impl_elect_v1.cpp). */
-enum co_result mg_step_up(struct co_call *call, struct co_conn *conn)
+static enum co_result stand(struct co_call *call, struct co_conn *conn)
 {
     int code = 0;
-    int64_t now = mg_now_ns();
-    if (conn->stood_ns && now - conn->stood_ns < STAND_NS)
+    if (stood_lately(conn))
         return CO_AGAIN;
-    conn->stood_ns = now;
-    enum co_result result = freeze(call, conn, 0);
-    if (result == CO_DONE)
-        result = mg_simple(call, conn, BCON_NEW("replSetStepUp", BCON_INT32(1)), &code);
+    conn->stood_ns = mg_now_ns();
+    enum co_result result = mg_simple(call, conn, BCON_NEW("replSetStepUp", BCON_INT32(1)), &code);
     return result == CO_DONE || code ? CO_AGAIN : result;
+}
+
+enum co_result mg_step_up(struct co_call *call, struct co_conn *conn)
+{
+    if (stood_lately(conn))
+        return CO_AGAIN;
+    enum co_result result = freeze(call, conn, 0);
+    return result == CO_DONE ? stand(call, conn) : result;
 }
 
 /* Not forced: refused unless a secondary that can be elected has everything. */
@@ -235,7 +252,7 @@ enum co_result mg_elect_probe(struct co_call *call, enum co_presence *ret)
     MG_STATE(other);
     if (!call->conn)
         return probe_by_source(call, ret);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
     if (state.my_state == MG_PRIMARY)
@@ -272,7 +289,7 @@ static enum co_result elect_by_step_down(struct co_call *call)
         return CO_AGAIN;
     if (result == CO_EFFECT_UNKNOWN && mg_reachable(call, call->conn, &target) && target.primary)
         return CO_DONE; /* a lost reply, or a server that closed the connection instead of answering */
-    return result == CO_DONE ? CO_AGAIN : result;
+    return result == CO_DONE ? stand(call, call->conn) : result;
 }
 
 /* The other side is said to be lost: it was left out of warm_up, so this member has no vote and nobody else can give it
@@ -293,13 +310,21 @@ enum co_result mg_elect_apply(struct co_call *call)
     MG_STATE(other);
     char mine[320];
     struct mg_member member;
-    enum co_result result = mg_guard(call, call->conn);
+    MG_STATE(seen);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_HELLO, &seen);
+    if (result != CO_DONE || seen.primary)
+        return result;
+    if (stood_lately(call->conn))
+        return CO_AGAIN; /* asked; it stands, or is elected and drains */
+    result = mg_guard(call, call->conn);
     if (result == CO_DONE)
-        result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+        result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE || state.primary)
         return result;
-    if (state.my_state == MG_PRIMARY)
+    if (state.my_state == MG_PRIMARY) {
+        call->conn->stood_ns = mg_now_ns();
         return CO_AGAIN; /* elected, still draining */
+    }
     mg_name_of(call, true, mine);
     mg_find_member(&state.config, mine, &member);
     if (member.index >= 0 && member.votes == 0 && !mg_reachable(call, call->other, &other))

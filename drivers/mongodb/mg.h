@@ -50,7 +50,14 @@ struct co_conn {
     const struct co_endpoint_config *endpoint;
     struct co_conn *probe; /* opened beforehand for probe_write */
     bool old_wire;         /* before 4.2 */
-    int64_t stood_ns;      /* when the member was last asked to stand for election */
+    int64_t nudged_ns;     /* when a note was last put into the oplog for a member that looks for a sync source */
+    /* What can't change while the connection lives: the process, its version and settings, the set it is in. */
+    bool known;
+    int major, minor;
+    bool auth;
+    const char *shard_role;
+    char version[64], set_id[25], started[160];
+    int64_t stood_ns; /* when the member was last asked to stand for election */
 };
 
 #define MG_DOC(name) __attribute__((cleanup(bson_destroy))) bson_t name = BSON_INITIALIZER
@@ -105,7 +112,8 @@ void mg_state_done(struct mg_state *state);
 #define MG_STATE(name)                                                                                                         \
     __attribute__((cleanup(mg_state_done))) struct mg_state name = {                                                           \
         .my_state = -1, .shard_role = "", .status = BSON_INITIALIZER, .config = BSON_INITIALIZER}
-enum mg_depth { MG_LOOK_HELLO, MG_LOOK_ROLE, MG_LOOK_ALL };
+/* Of a member that is initialised: SELF is all but the set's config; ROLE is all. */
+enum mg_depth { MG_LOOK_HELLO, MG_LOOK_SELF, MG_LOOK_ROLE };
 enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth depth, struct mg_state *ret);
 bool mg_can_vote(const struct mg_state *state);
 /* Bytes of the databases but the server's own; -1 unknown. */

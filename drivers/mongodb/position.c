@@ -35,7 +35,7 @@ static enum co_result give(struct co_call *call, const struct mg_state *state, s
 enum co_result mg_position(struct co_call *call, struct co_text *ret)
 {
     MG_STATE(state);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
     if (result != CO_DONE)
         return result;
     /* The undo of a promotion asks how far the source is while the target still is the primary. */
@@ -48,7 +48,7 @@ enum co_result mg_position(struct co_call *call, struct co_text *ret)
 enum co_result mg_applied(struct co_call *call, struct co_text *ret)
 {
     MG_STATE(state);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
     return result == CO_DONE ? give(call, &state, ret) : result;
 }
 
@@ -93,7 +93,7 @@ enum co_result mg_link(struct co_call *call, struct co_link *ret)
     MG_STATE(state);
     MG_STATE(source);
     char name[320], reason[200];
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
     if (result != CO_DONE)
         return result;
     mg_member_name(call, mg_other_side(call->side), name, sizeof name);
@@ -112,7 +112,7 @@ enum co_result mg_link(struct co_call *call, struct co_link *ret)
         from = mg_str(&state.status, "syncingTo"); /* before 4.4 */
     if (!*from)
         return link_is(call, ret, CO_LINK_BROKEN, "the member has no sync source");
-    if (!call->other || mg_look(call, call->other, MG_LOOK_ROLE, &source) != CO_DONE)
+    if (!call->other || mg_look(call, call->other, MG_LOOK_SELF, &source) != CO_DONE)
         return link_is(call, ret, CO_LINK_UNKNOWN, "the source can't be asked whether it is followed");
     if (!source.set_id || !state.set_id || strcmp(source.set_id, state.set_id) != 0)
         return link_is(call, ret, CO_LINK_BROKEN, "the two servers are in different replica sets");

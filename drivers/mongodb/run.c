@@ -28,7 +28,7 @@ static enum co_result note_member(struct co_call *call, const bson_t *config, en
 enum co_result mg_prepare(struct co_call *call)
 {
     MG_STATE(state);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result == CO_DONE)
         result = note_member(call, &state.config, CO_SIDE_A);
     if (result == CO_DONE)
@@ -44,7 +44,7 @@ enum co_result mg_drain(struct co_call *call, bool end, struct co_text *remainin
 {
     MG_STATE(state);
     (void)end;
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
     if (result != CO_DONE)
         return result;
     if (mg_can_vote(&state) && !state.blocked)
@@ -56,7 +56,7 @@ enum co_result mg_drain(struct co_call *call, bool end, struct co_text *remainin
 enum co_result mg_capture(struct co_call *call, struct co_text *ret)
 {
     MG_STATE(state);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
     if (result != CO_DONE)
         return result;
     if (!state.primary)
@@ -66,7 +66,7 @@ enum co_result mg_capture(struct co_call *call, struct co_text *ret)
         MG_STATE(again);
         bool still = false;
         if (state.blocked)
-            result = mg_look(call, call->conn, MG_LOOK_ROLE, &again);
+            result = mg_look(call, call->conn, MG_LOOK_SELF, &again);
         if (result != CO_DONE)
             return result;
         still = state.blocked && again.blocked && again.primary;
@@ -127,7 +127,7 @@ enum co_result mg_proof(struct co_call *call, const char *position)
     MG_STATE(state);
     char set[64], written[256] = "";
     struct mg_optime at;
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
     if (result != CO_DONE)
         return result;
     bool votes = mg_can_vote(&state);
@@ -176,14 +176,14 @@ enum co_result mg_grants(struct co_call *call, struct co_text *ret)
     const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, call->side);
     const char *user = endpoint->user ? endpoint->user : "changeover";
     const char *probe = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
-    bool old = call->conn && mg_look(call, call->conn, MG_LOOK_ALL, &state) == CO_DONE && state.major > 0 && state.major < 6;
+    bool old = call->conn && mg_look(call, call->conn, MG_LOOK_SELF, &state) == CO_DONE && state.major > 0 && state.major < 6;
     call->host->text_add(
         call->ctx, ret,
         "// on the primary, in %s; users are replicated\n"
         "db.getSiblingDB('admin').createRole({role: 'changeover', privileges: [\n"
         "  {resource: {cluster: true}, actions: ['replSetGetStatus', 'replSetGetConfig', 'replSetConfigure', "
         "'replSetStateChange',\n"
-        "    %s'inprog', 'killop', 'serverStatus', 'listDatabases', 'getCmdLineOpts', 'getParameter']},\n"
+        "    %s'inprog', 'killop', 'serverStatus', 'listDatabases', 'getCmdLineOpts', 'getParameter', 'appendOplogNote']},\n"
         "  {resource: {db: '', collection: ''}, actions: ['viewUser', 'viewRole']},\n"
         "  {resource: {db: 'local', collection: ''}, actions: ['dbStats']},\n"
         "  {resource: {db: 'local', collection: 'changeover'}, actions: ['find', 'insert', 'update', 'remove']},\n"

@@ -109,7 +109,7 @@ enum co_result mg_blocked(struct co_call *call, struct co_conn *conn, bool *ret)
     return result;
 }
 
-static enum co_result access_control(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
+static enum co_result access_control(struct co_call *call, struct co_conn *conn)
 {
     MG_REPLY(reply);
     MG_DOC(command);
@@ -119,14 +119,14 @@ static enum co_result access_control(struct co_call *call, struct co_conn *conn,
     if (result != CO_DONE && code != MG_UNAUTHORIZED)
         return result;
     /* Being refused is an answer, too. */
-    ret->auth = code == MG_UNAUTHORIZED || strcmp(mg_str(&reply, "parsed.security.authorization"), "enabled") == 0 ||
-                *mg_str(&reply, "parsed.security.keyFile") || *mg_str(&reply, "parsed.security.clusterAuthMode");
+    conn->auth = code == MG_UNAUTHORIZED || strcmp(mg_str(&reply, "parsed.security.authorization"), "enabled") == 0 ||
+                 *mg_str(&reply, "parsed.security.keyFile") || *mg_str(&reply, "parsed.security.clusterAuthMode");
     const char *role = mg_str(&reply, "parsed.sharding.clusterRole");
-    ret->shard_role = strcmp(role, "shardsvr") == 0 ? "shardsvr" : strcmp(role, "configsvr") == 0 ? "configsvr" : "";
+    conn->shard_role = strcmp(role, "shardsvr") == 0 ? "shardsvr" : strcmp(role, "configsvr") == 0 ? "configsvr" : "";
     return CO_DONE;
 }
 
-static enum co_result build_info(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
+static enum co_result build_info(struct co_call *call, struct co_conn *conn)
 {
     MG_REPLY(reply);
     MG_DOC(command);
@@ -134,55 +134,83 @@ static enum co_result build_info(struct co_call *call, struct co_conn *conn, str
     enum co_result result = mg_command(call, conn, "admin", &command, false, &reply, NULL);
     if (result != CO_DONE)
         return result;
-    ret->version = mg_dup(mg_str(&reply, "version"));
-    ret->major = (int)mg_int(&reply, "versionArray.0", 0);
-    ret->minor = (int)mg_int(&reply, "versionArray.1", 0);
+    snprintf(conn->version, sizeof conn->version, "%s", mg_str(&reply, "version"));
+    conn->major = (int)mg_int(&reply, "versionArray.0", 0);
+    conn->minor = (int)mg_int(&reply, "versionArray.1", 0);
     return CO_DONE;
 }
 
 /* Before 4.4 the process is told by the last entry of local.startup_log ("<host>-<milliseconds>"). */
-static enum co_result startup(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
+static enum co_result startup(struct co_call *call, struct co_conn *conn)
 {
     MG_REPLY(reply);
     bson_t *command = BCON_NEW("find", BCON_UTF8("startup_log"), "sort", "{", "$natural", BCON_INT32(-1), "}", "limit",
                                BCON_INT32(1), "singleBatch", BCON_BOOL(true));
     enum co_result result = mg_command(call, conn, "local", command, false, &reply, NULL);
     bson_destroy(command);
-    if (result == CO_DONE) {
-        free(ret->incarnation);
-        ret->incarnation = mg_dup(mg_str(&reply, "cursor.firstBatch.0._id"));
-    }
+    if (result == CO_DONE)
+        snprintf(conn->started, sizeof conn->started, "%s", mg_str(&reply, "cursor.firstBatch.0._id"));
     return result;
+}
+
+/* Asked once a connection. */
+static enum co_result learn(struct co_call *call, struct co_conn *conn)
+{
+    if (conn->known)
+        return CO_DONE;
+    conn->shard_role = "";
+    enum co_result result = build_info(call, conn); /* needs no account (before 8.1) */
+    if (result == CO_DONE && !conn->anonymous)
+        result = access_control(call, conn);
+    conn->known = result == CO_DONE;
+    return result;
+}
+
+static enum co_result read_config(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
+{
+    bson_iter_t at, found;
+    enum co_result result = mg_config(call, conn, &ret->config);
+    if (result == CO_DONE && bson_iter_init(&at, &ret->config) &&
+        bson_iter_find_descendant(&at, "settings.replicaSetId", &found) && BSON_ITER_HOLDS_OID(&found))
+        bson_oid_to_string(bson_iter_oid(&found), conn->set_id);
+    return result;
+}
+
+/* What the connection knows goes into the look, too. */
+static enum co_result complete(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
+{
+    ret->version = mg_dup(conn->version);
+    ret->set_id = mg_dup(conn->set_id);
+    ret->major = conn->major;
+    ret->minor = conn->minor;
+    ret->auth = conn->anonymous || conn->auth;
+    ret->shard_role = conn->shard_role ? conn->shard_role : "";
+    if (ret->incarnation && !*ret->incarnation && *conn->started) {
+        free(ret->incarnation);
+        ret->incarnation = mg_dup(conn->started);
+    }
+    return ret->version && ret->set_id && ret->incarnation ? CO_DONE : mg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "no memory");
 }
 
 enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth depth, struct mg_state *ret)
 {
-    bson_iter_t at, found;
-    char oid[25] = "";
     enum co_result result =
         conn ? hello(call, conn, ret) : mg_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "there is no connection");
     if (result != CO_DONE || depth == MG_LOOK_HELLO)
         return result;
-    if (conn->anonymous) /* buildInfo needs no account (before 8.1) */
-        return depth == MG_LOOK_ALL && build_info(call, conn, ret) != CO_DONE && conn->broken ? CO_NO_EFFECT : CO_DONE;
-    result = status(call, conn, ret);
-    if (result == CO_DONE && ret->member && ret->my_state > 0)
-        result = mg_config(call, conn, &ret->config);
-    if (result == CO_DONE && !*ret->incarnation)
-        result = startup(call, conn, ret);
-    if (result != CO_DONE)
-        return result;
-    if (bson_iter_init(&at, &ret->config) && bson_iter_find_descendant(&at, "settings.replicaSetId", &found) &&
-        BSON_ITER_HOLDS_OID(&found))
-        bson_oid_to_string(bson_iter_oid(&found), oid);
-    ret->set_id = mg_dup(oid);
-    if (ret->primary || ret->secondary)
+    result = learn(call, conn);
+    if (conn->anonymous) /* a server that doesn't even tell its version is asked no more */
+        return result != CO_DONE && conn->broken ? result : complete(call, conn, ret);
+    if (result == CO_DONE)
+        result = status(call, conn, ret);
+    bool in_set = ret->member && ret->my_state > 0;
+    if (result == CO_DONE && in_set && (depth == MG_LOOK_ROLE || !*conn->set_id))
+        result = read_config(call, conn, ret);
+    if (result == CO_DONE && !*ret->incarnation && !*conn->started)
+        result = startup(call, conn);
+    if (result == CO_DONE && conn->major >= 6 && (ret->primary || ret->secondary))
         result = mg_blocked(call, conn, &ret->blocked);
-    if (result == CO_DONE && depth == MG_LOOK_ALL)
-        result = build_info(call, conn, ret);
-    if (result == CO_DONE && depth == MG_LOOK_ALL)
-        result = access_control(call, conn, ret);
-    return result;
+    return result == CO_DONE ? complete(call, conn, ret) : result;
 }
 
 /* Can it be a primary that accepts no client writes? setUserWriteBlockMode came with 6.0 and holds nobody without
@@ -243,7 +271,7 @@ enum co_result mg_identify(struct co_call *call, struct co_identity *ret)
     char name[320];
     int64_t bytes = -1;
     bool empty = false;
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
     mg_member_name(call, call->side, name, sizeof name);
@@ -269,13 +297,13 @@ enum co_result mg_identify(struct co_call *call, struct co_identity *ret)
 enum co_result mg_capabilities(struct co_call *call, struct co_capabilities *ret)
 {
     MG_STATE(state);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
     bool votes = mg_can_vote(&state);
     if (call->conn->anonymous || !state.member) { /* what the set can do is the other side's to say */
         MG_STATE(other);
-        votes = call->other && mg_look(call, call->other, MG_LOOK_ALL, &other) == CO_DONE ? mg_can_vote(&other) : true;
+        votes = call->other && mg_look(call, call->other, MG_LOOK_ROLE, &other) == CO_DONE ? mg_can_vote(&other) : true;
     }
     ret->promote_closed = votes;
     ret->restart_proof = votes; /* the write block is a document */
@@ -312,7 +340,7 @@ static void member_facts(struct co_call *call, const bson_t *config_doc)
 enum co_result mg_settings(struct co_call *call)
 {
     MG_STATE(state);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
     call->host->fact(call->ctx, "version", "server", state.version ? state.version : "");
@@ -328,7 +356,7 @@ enum co_result mg_discover(struct co_call *call)
     MG_STATE(state);
     char name[320];
     struct mg_member other;
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ALL, &state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
         return result;
     struct co_text *token = call->host->text_new(call->ctx), *info = call->host->text_new(call->ctx);

@@ -12,6 +12,7 @@
 
 #include "mg.h"
 
+#define NUDGE_NS 1000000000
 #define MAX_MEMBERS 50 /* manual: "Replica Set Limits" */
 
 /* ---------------------------------------------------------------- helpers */
@@ -148,6 +149,44 @@ static enum co_result sync_apply(struct co_call *call)
     return CO_AGAIN;
 }
 
+/* ---------------------------------------------------------------- a member that looks for whom to follow */
+
+/* A member follows only one that is ahead of it (topology_coordinator.cpp, chooseNewSyncSource), and an idle primary is ahead
+ * every ten seconds; a note in the oplog makes it so now. */
+static enum co_result follow_describe(struct co_call *call, struct co_text *ret)
+{
+    return say(call, ret, "on the primary: appendOplogNote, until the follower has a sync source");
+}
+
+static enum co_result follow_probe(struct co_call *call, enum co_presence *ret)
+{
+    MG_STATE(state);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
+    if (result == CO_DONE)
+        *ret = state.primary || *mg_str(&state.status, "syncSourceHost") || *mg_str(&state.status, "syncingTo") ? CO_PRESENT
+                                                                                                                : CO_ABSENT;
+    return result;
+}
+
+static enum co_result follow_apply(struct co_call *call)
+{
+    MG_STATE(primary);
+    enum co_presence there = CO_ABSENT;
+    int code = 0;
+    int64_t now = mg_now_ns();
+    enum co_result result = follow_probe(call, &there);
+    if (result != CO_DONE || there == CO_PRESENT)
+        return result;
+    if (!mg_reachable(call, call->other, &primary) || !primary.primary)
+        return CO_DONE; /* nobody to put it into; whether it follows is the link's to say */
+    if (call->other->nudged_ns && now - call->other->nudged_ns < NUDGE_NS)
+        return CO_AGAIN;
+    call->other->nudged_ns = now;
+    result = mg_simple(call, call->other,
+                       BCON_NEW("appendOplogNote", BCON_INT32(1), "data", "{", "changeover", BCON_UTF8("follow"), "}"), &code);
+    return result == CO_DONE ? CO_AGAIN : CO_DONE; /* an account that may not: it takes up to ten seconds */
+}
+
 static enum co_result nothing(struct co_call *call)
 {
     (void)call;
@@ -183,7 +222,7 @@ static enum co_result vote_apply(struct co_call *call)
 {
     MG_STATE(state);
     char target[320], source[320];
-    struct mg_member mine;
+    struct mg_member mine, there;
     int code = 0;
     enum co_result result = mg_guard(call, call->conn);
     if (result == CO_DONE)
@@ -193,8 +232,9 @@ static enum co_result vote_apply(struct co_call *call)
     mg_name_of(call, false, target);
     mg_name_of(call, true, source);
     mg_find_member(&state.config, source, &mine);
+    mg_find_member(&state.config, target, &there);
     /* A step-down of an earlier run may still keep it from standing. */
-    if (call->other)
+    if (call->other && (there.votes == 0 || there.priority <= 0))
         result = mg_simple(call, call->other, BCON_NEW("replSetFreeze", BCON_INT32(0)), &code);
     if (result != CO_DONE && code != MG_NOT_SECONDARY)
         return result;
@@ -454,15 +494,6 @@ static enum co_result hold_apply(struct co_call *call)
     return mg_reconfig_one(call, call->conn, name, member.votes, 0, false);
 }
 
-/* After the decision: the target may have restarted since. */
-static enum co_result hold_apply_late(struct co_call *call)
-{
-    enum co_result result = mg_guard(call, call->conn);
-    if (result == CO_DONE)
-        result = mg_make_target_primary(call);
-    return result == CO_DONE ? hold_apply(call) : result;
-}
-
 static enum co_result hold_revert(struct co_call *call)
 {
     MG_STATE(mine);
@@ -576,25 +607,29 @@ const struct co_step mg_steps[] = {
     STEP("setup.add_member", "add the target to the replica set, without a vote", CO_PHASE_SETUP, CO_SOURCE, CO_STEP_KEEPS,
          NULL, member, member_apply, member_remove),
     STEP("setup.sync", "copy the data to the target (initial sync)", CO_PHASE_SETUP, CO_TARGET,
-         CO_STEP_SLOW | CO_STEP_KEEPS | CO_STEP_BOTH, NULL, sync, sync_apply, nothing),
-    STEP("warm_up.vote", "let the target vote and be elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_BOTH, NULL, vote,
+         CO_STEP_SLOW | CO_STEP_KEEPS | CO_STEP_OTHER, NULL, sync, sync_apply, nothing),
+    STEP("setup.follow", "let the target find the source", CO_PHASE_SETUP, CO_TARGET,
+         CO_STEP_SLOW | CO_STEP_KEEPS | CO_STEP_OTHER, NULL, follow, follow_apply, nothing),
+    STEP("warm_up.vote", "let the target vote and be elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_OTHER, NULL, vote,
          vote_apply, vote_revert),
-    STEP("warm_up.hold_others", "keep the other members from being elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_BOTH,
+    STEP("warm_up.hold_others", "keep the other members from being elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_OTHER,
          has_others, others, others_apply, others_revert),
-    STEP("fence.block_writes", "block user writes in the replica set", CO_PHASE_FENCE, CO_SOURCE, CO_STEP_BOTH, mg_votes, fence,
-         fence_apply, fence_revert),
-    STEP("promote.elect", "elect the target", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH | CO_STEP_OFFLINE, NULL, mg_elect,
+    STEP("fence.block_writes", "block user writes in the replica set", CO_PHASE_FENCE, CO_SOURCE, CO_STEP_OTHER, mg_votes,
+         fence, fence_apply, fence_revert),
+    STEP("promote.elect", "elect the target", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_OTHER | CO_STEP_OFFLINE, NULL, mg_elect,
          mg_elect_apply, mg_elect_revert),
-    STEP("promote.hold_source", "keep the source from being elected again", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_BOTH, mg_votes,
-         hold, hold_apply, hold_revert),
-    STEP("open.hold_source", "keep the source from being elected again", CO_PHASE_OPEN, CO_TARGET,
-         CO_STEP_NO_WAY_BACK | CO_STEP_BOTH, cant_vote, hold, hold_apply_late, NULL),
+    STEP("promote.hold_source", "keep the source from being elected again", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_OTHER,
+         mg_votes, hold, hold_apply, hold_revert),
+    STEP("open.release_vote", "take the old primary's vote: majorities don't wait for it", CO_PHASE_OPEN, CO_TARGET,
+         CO_STEP_NO_WAY_BACK | CO_STEP_OTHER, cant_vote, release, release_apply, NULL),
     STEP("open.allow_writes", "allow user writes in the replica set", CO_PHASE_OPEN, CO_TARGET,
-         CO_STEP_NO_WAY_BACK | CO_STEP_BOTH, mg_votes, open, open_apply, NULL),
-    STEP("reverse.release_vote", "take the old primary's vote", CO_PHASE_REVERSE, CO_TARGET, CO_STEP_NO_WAY_BACK | CO_STEP_BOTH,
-         NULL, release, release_apply, NULL),
+         CO_STEP_NO_WAY_BACK | CO_STEP_OTHER, mg_votes, open, open_apply, NULL),
+    STEP("reverse.release_vote", "take the old primary's vote", CO_PHASE_REVERSE, CO_TARGET,
+         CO_STEP_NO_WAY_BACK | CO_STEP_OTHER, NULL, release, release_apply, NULL),
     STEP("reverse.free_others", "let the other members be elected again", CO_PHASE_REVERSE, CO_TARGET,
-         CO_STEP_NO_WAY_BACK | CO_STEP_BOTH, has_others, free, free_apply, NULL),
+         CO_STEP_NO_WAY_BACK | CO_STEP_OTHER, has_others, free, free_apply, NULL),
+    STEP("reverse.follow", "let the old primary find the new one", CO_PHASE_REVERSE, CO_SOURCE,
+         CO_STEP_NO_WAY_BACK | CO_STEP_OTHER, NULL, follow, follow_apply, NULL),
     STEP("detach.remove_member", "remove the other side from the replica set", CO_PHASE_DETACH, CO_SOURCE, CO_STEP_NO_WAY_BACK,
          NULL, remove, member_remove, NULL),
 };
