@@ -228,28 +228,9 @@ class MongoDB:
 
     def __init__(self, pair, box):
         self.pair = pair
-        name = f"127.0.0.1:{pair.b.port}"
-        a = pair.a.connect("root")
-        for votes in (0, 1):  # as a new member, and when it has everything, as a voter
-            config = a.command("admin", {"replSetGetConfig": 1})["config"]
-            config["version"] += 1
-            config["members"] = [one for one in config["members"] if one["host"] != name]
-            config["members"].append({"_id": 1, "host": name, "votes": votes, "priority": float(votes)})
-            a.command("admin", {"replSetReconfig": config})
-            self.wait_secondary(pair.b)
-        self.a, self.b = a, pair.b.connect("root", timeout_s=60)
+        pair.a.join(pair.b)
+        self.a, self.b = pair.a.connect("root", timeout_s=60), pair.b.connect("root", timeout_s=60)
         self.a.command("admin", {"isMaster": 1, "hangUpOnStepDown": False})
-
-    @staticmethod
-    def wait_secondary(server):
-        while True:
-            connection = server.connect_plain()
-            try:
-                if connection.hello.get("secondary"):
-                    return
-            finally:
-                connection.close()
-            time.sleep(0.05)
 
     def switch(self):
         watch = Stopwatch()

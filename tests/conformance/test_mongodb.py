@@ -1,13 +1,22 @@
-"""MongoDB's own cases, on doubles of replica set members (no mongod): members that can't be promoted closed, step-downs that
-fail, a target that dies while its vote is needed."""
+"""MongoDB's own cases, on doubles of replica set members and, where there is one, on a real mongod: members that can't be
+promoted closed, step-downs that fail, a target that dies while its vote is needed, sets with more members."""
+import os
+
 import pytest
 
 from sandbox import ENGINES, engine_reason, wait_for
+from sandbox.engines import server_class
+from sandbox.mongodb_double_wire import CommandError
 from sandbox.scenario import Scenario, now_ns
 
 # Not in the table that the suite runs over: without a fence some of its cases mean nothing.
 ENGINES.setdefault("mongodb-double-4.0", ("mongodb", "MongoDBDouble40", "mongodb"))
 pytestmark = pytest.mark.skipif(bool(engine_reason("mongodb-double")), reason="no MongoDB driver was built")
+CHOSEN = os.environ.get("CO_ENGINES", "mongodb,mongodb-double").split(",")
+DOUBLES = ["mongodb-double-4.0", "mongodb-double"] if "mongodb-double" in CHOSEN else []
+REAL = ["mongodb"] if "mongodb" in CHOSEN and not engine_reason("mongodb") else []
+EITHER = DOUBLES + REAL
+WITHOUT_FENCE = DOUBLES[:1] + REAL
 
 
 def made(box, kind):
@@ -16,24 +25,33 @@ def made(box, kind):
     return scene
 
 
+def with_third(box, kind):
+    """A pair whose source's set has one more member that can be elected."""
+    scene = Scenario(box, kind)
+    third = box.add(server_class(kind)(box, "main-c"))
+    third.start()
+    scene.a.join(third)
+    scene.set_up()
+    return scene, third
+
+
 def inject(server, command, **how):
-    connection = server.connect("tool")
-    connection.command("admin", {"doubleInject": command, **how})
-    connection.close()
+    server.inject(command, **how)
 
 
 def end_it(scene, load, result):
     """Whatever the run came to: done or undone, never in between, and nothing lost."""
     assert result.code in (0, 1, 3, 4, -9), result  # 3: refused before anything was fenced; -9: the guardian ended it
-    side = scene.settle("a") if result.code == -9 else scene.open_side()
+    side = scene.settle("a") if result.code == -9 else scene.open_side(30)
     assert result.code == -9 or side == ("b" if result.code == 0 else "a"), result
     at = load.count()
     wait_for(lambda: load.count() > at + 20, 20, "writes go on")
     scene.check(load, "a")
 
 
-def test_before_6_0_the_step_down_decides(box):
-    scene = made(box, "mongodb-double-4.0")
+@pytest.mark.parametrize("member", WITHOUT_FENCE)
+def test_before_6_0_the_step_down_decides(box, member):
+    scene = made(box, member)
     for kind in ("cutover", "rollback"):
         source, since = scene.primary, now_ns()
         with scene.load(writers=4) as load:
@@ -44,20 +62,22 @@ def test_before_6_0_the_step_down_decides(box):
         assert scene.check(load, source, since, committed=True) != source
 
 
+@pytest.mark.parametrize("member", WITHOUT_FENCE)
 @pytest.mark.parametrize("code", [24, 262, 189, 11602])
 @pytest.mark.parametrize("times", [1, 1000])
-def test_a_step_down_that_is_refused_is_retried_or_undone(box, code, times):
-    scene = made(box, "mongodb-double-4.0")
+def test_a_step_down_that_is_refused_is_retried_or_undone(box, member, code, times):
+    scene = made(box, member)
     with scene.load(writers=3) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         inject(scene.a, "replSetStepDown", code=code, times=times)
         end_it(scene, load, scene.tool("cutover", "--yes", "--when-ready=20s", timeout_s=90))
 
 
-@pytest.mark.parametrize("kind, command", [("mongodb-double-4.0", "replSetStepDown"), ("mongodb-double", "replSetStepUp"),
-                                             ("mongodb-double", "setUserWriteBlockMode"), ("mongodb-double", "replSetReconfig")])
-def test_a_lost_reply_is_resolved_by_looking(box, kind, command):
-    scene = made(box, kind)
+@pytest.mark.parametrize("member, command", [(member, command) for member in EITHER for command in (
+    ("replSetStepDown", "replSetReconfig") if member != "mongodb-double" else
+    ("replSetStepUp", "setUserWriteBlockMode", "replSetReconfig"))])
+def test_a_lost_reply_is_resolved_by_looking(box, member, command):
+    scene = made(box, member)
     with scene.load(writers=3) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         for server in (scene.a, scene.b):
@@ -65,9 +85,11 @@ def test_a_lost_reply_is_resolved_by_looking(box, kind, command):
         end_it(scene, load, scene.tool("cutover", "--yes", "--when-ready=20s", timeout_s=90))
 
 
-@pytest.mark.parametrize("phase", ["fence", "catch_up", "promote"])
-def test_b_killed_while_it_has_a_vote_and_a_is_in_service_again(box, phase):
-    scene = made(box, "mongodb-double")
+@pytest.mark.parametrize("member", DOUBLES[1:] + REAL)
+@pytest.mark.parametrize("phase", ["fence", "catch_up", "promote", "commit"])
+def test_b_killed_while_it_has_a_vote_and_a_is_in_service_again(box, member, phase):
+    """Without a fence `commit` is where B is elected: A may step down for a B that has just died."""
+    scene = made(box, member)
     with scene.load(writers=3, timeout_s=1.0) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"{phase}:begin=delay:1500")
@@ -76,7 +98,199 @@ def test_b_killed_while_it_has_a_vote_and_a_is_in_service_again(box, phase):
         result = scene.tool.finish(child, 60)
         assert result.code in (4, 5, -9), result
         scene.tool.wait_quiet()
-        wait_for(scene.a.is_open, 20, "A takes writes again, without B")
+        wait_for(scene.a.is_open, 40, "A takes writes again, without B")
         scene.b.start()
         assert scene.settle("a") == "a"
     scene.check(load, "a", committed=False)
+
+
+@pytest.mark.parametrize("member", WITHOUT_FENCE)
+def test_b_that_is_behind_keeps_a_from_stepping_down(box, member):
+    scene = made(box, member)
+    if not hasattr(scene.b, "pause_apply"):
+        pytest.skip(f"{member}: the sandbox can't hold up applying")
+    with scene.load(writers=3, timeout_s=1.0) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="commit:begin=delay:1500")
+        wait_for(lambda: scene.at_phase("commit"), 40, "the run is at its decision")
+        scene.b.pause_apply(True)
+        result = scene.tool.finish(child, 60)
+        scene.b.pause_apply(False)
+        end_it(scene, load, result)
+    assert result.code in (0, 4, -9), result
+
+
+@pytest.mark.parametrize("member", EITHER)
+def test_other_members_are_kept_out_and_let_in_again(box, member):
+    scene, third = with_third(box, member)
+    before = scene.a.member(third.host())
+    with scene.load(writers=3) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="fence:begin=delay:1000")
+        wait_for(lambda: scene.at_phase("fence"), 40, "the run is at its fence")
+        assert scene.a.member(third.host())[1] == 0
+        result = scene.tool.finish(child, 60)
+        assert result.code == 0, result
+        scene.primary = "b"
+        at = load.count()
+        wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+    scene.check(load, "a", committed=True)
+    assert scene.b.member(third.host()) == before
+    third.kill()  # of b and the third member, the voters that would remain, one is up
+    wait_for(lambda: scene.tool("detach", "--yes", timeout_s=60).code != 0, 30, "detach that would leave no majority is refused")
+    third.start()
+    wait_for(lambda: scene.tool("detach", "--yes", timeout_s=60).code == 0, 60, "detach goes through with both up")
+    assert scene.b.is_open() and f"member {scene.a.host()}" not in scene.b.settings()
+
+
+@pytest.mark.parametrize("member", EITHER)
+def test_an_undone_run_gives_other_members_their_priority_back(box, member):
+    scene, third = with_third(box, member)
+    before = scene.a.settings()
+    result = scene.tool("cutover", "--yes", "--when-ready=20s", fault="promote:end=error", timeout_s=90)
+    assert result.code == 4, result
+    after = scene.a.settings()
+    assert {key: after[key] for key in before} == before and third.hello().get("secondary")
+
+
+@pytest.mark.parametrize("member", EITHER)
+def test_a_member_in_another_state_is_broken_not_lag_0(box, member):
+    scene = made(box, member)
+    states = [("RECOVERING", {"replSetMaintenance": True}, {"replSetMaintenance": False})]
+    if member in DOUBLES:
+        states += [(name, {"doubleState": number}, {"doubleState": 0}) for name, number in (("ROLLBACK", 9), ("STARTUP2", 5))]
+    for name, there, back in states:
+        connection = scene.b.connect("root")
+        connection.command("admin", there)
+        result = scene.tool("lag", json=True)
+        assert result.code == 2 and name in result.json["pairs"][0]["reason"], result
+        assert result.json["pairs"][0]["lag_ms"] is None
+        connection.command("admin", back)
+        connection.close()
+        scene.caught_up("40s")
+
+
+@pytest.mark.parametrize("member", EITHER)
+def test_b_is_lost_and_a_goes_on_alone(box, member):
+    scene = made(box, member)
+    with scene.load(writers=2) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        assert scene.run("cutover").code == 0
+        at = load.count()
+        wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+    load.stop()
+    scene.caught_up("40s")
+    scene.b.kill()
+    result = scene.tool("rollback", "--yes", "--b-is-lost", timeout_s=90)
+    assert result.code == 0, result
+    assert scene.a.is_open()
+    load.check_not_lost(scene.a)
+
+
+@pytest.mark.parametrize("member", EITHER)
+def test_check_names_what_it_sees(box, member):
+    scene = made(box, member)
+    connection = scene.a.connect("root")
+    config = connection.command("admin", {"replSetGetConfig": 1})["config"]
+    config["version"] += 1
+    config["members"] = [{**one, "hidden": True} if one["host"] == scene.b.host() else one for one in config["members"]]
+    connection.command("admin", {"replSetReconfig": config})
+    connection.close()
+    found = {one["code"]: one for one in scene.tool("check", json=True).json["findings"]}
+    assert found["target_not_electable"]["severity"] == "error" and "hidden" in found["target_not_electable"]["message"]
+    assert found["replica_set"]["severity"] == "info" and "1 voting members, 1 of them up" in found["replica_set"]["message"]
+    assert "oplog_window" in found and "target_vote_needed" in found
+    assert "fcv_unknown" not in found and "oplog_unknown" not in found and "bypass_unknown" not in found
+    assert ("no_write_block" in found) == bool(scene.a.no_fence)
+    assert scene.tool("cutover", "--yes").code == 1 and scene.a.is_open()
+
+
+@pytest.mark.parametrize("member", DOUBLES[1:])
+def test_accounts_that_write_through_a_block_are_named(box, member):
+    scene = made(box, member)
+    found = [one for one in scene.tool("check", json=True).json["findings"] if one["code"] == "account_bypasses"]
+    assert [one["message"] for one in found] == ["the account root has the role root, which writes through a write block"]
+
+
+@pytest.mark.parametrize("member", EITHER)
+@pytest.mark.parametrize("point", ["setup.add_member:before", "setup.add_member:after", "setup.sync:before"])
+def test_a_killed_setup_goes_on(box, member, point):
+    """It may die anywhere: what is there is found, and the target has no vote."""
+    scene = Scenario(box, member)
+    scene.must("setup", code=-9, fault=f"{point}=kill", timeout_s=120)
+    scene.set_up()
+    assert scene.a.member(scene.b.host()) == (0, 0.0)
+    before = scene.a.settings()
+    scene.must("setup", timeout_s=120)
+    assert scene.a.settings() == before
+
+
+# What the driver reads of each answer, and the codes it tells apart: asked of a real server and of the double.
+QUESTIONS = [
+    ("primary", "admin", {"isMaster": 1}, ("ismaster", "secondary", "setName", "me", "maxWireVersion")),
+    ("secondary", "admin", {"isMaster": 1}, ("ismaster", "secondary", "setName", "me", "maxWireVersion")),
+    ("primary", "admin", {"replSetGetStatus": 1}, ("myState", "term", "date", "optimes.appliedOpTime.ts", "optimes.appliedOpTime.t", "members.0.self",
+                                                   "members.0.configVersion", "members.1.configVersion", "members.1.health",
+                                                   "members.1.state", "members.1.lastHeartbeatRecv")),
+    ("secondary", "admin", {"replSetGetStatus": 1}, ("myState", "syncSourceHost", "members.0.lastHeartbeatRecv")),
+    ("primary", "admin", {"replSetGetConfig": 1}, ("config.version", "config.settings.replicaSetId", "config.settings.electionTimeoutMillis",
+                                                   "config.members.0.host", "config.members.0.votes", "config.members.0.priority")),
+    ("primary", "admin", {"buildInfo": 1}, ("version", "versionArray")),
+    ("primary", "admin", {"getCmdLineOpts": 1}, ("parsed",)),
+    ("primary", "admin", {"listDatabases": 1}, ("databases.0.name", "databases.0.sizeOnDisk")),
+    ("primary", "admin", {"getParameter": 1, "featureCompatibilityVersion": 1}, ("featureCompatibilityVersion.version",)),
+    ("primary", "admin", {"currentOp": 1}, ("inprog",)),
+    ("primary", "local", {"collStats": "oplog.rs"}, ("size", "maxSize")),
+    ("secondary", "local", {"dbStats": 1}, ("fsTotalSize", "fsUsedSize")),
+    ("primary", "local", {"find": "oplog.rs", "sort": {"$natural": 1}, "limit": 1, "singleBatch": True}, ("cursor.firstBatch.0.ts",)),
+    ("primary", "local", {"find": "startup_log", "sort": {"$natural": -1}, "limit": 1, "singleBatch": True}, ("cursor.firstBatch.0._id",)),
+    ("primary", "admin", {"appendOplogNote": 1, "data": {"a": 1}}, ("ok",)),
+    ("primary", "admin", {"replSetFreeze": 0}, ()),
+    ("secondary", "admin", {"replSetFreeze": 0}, ("ok",)),
+    ("secondary", "admin", {"replSetStepUp": 1}, ()),  # votes 0
+    ("secondary", "admin", {"replSetStepDown": 20}, ()),
+    ("primary", "admin", {"replSetStepDown": 3, "secondaryCatchUpPeriodSecs": 1}, ()),  # nobody else can be elected
+    ("primary", "admin", {"replSetStepDown": 1, "secondaryCatchUpPeriodSecs": 5}, ()),
+    ("secondary", "shop", {"insert": "ledger", "documents": [{"_id": "x"}]}, ()),
+    ("primary", "shop", {"insert": "ledger", "documents": [{"_id": "before-1"}]}, ()),
+    ("primary", "admin", {"setUserWriteBlockMode": 1, "global": True}, ()),
+    ("primary", "admin", {"noSuchCommand": 1}, ()),
+]
+
+
+def answer(connection, db, command, paths):
+    def get(doc, path):
+        for part in path.split("."):
+            doc = doc[int(part)] if isinstance(doc, list) else doc[part]
+        return doc
+    try:
+        reply = connection.command(db, command)
+    except CommandError as error:
+        return error.code
+    found = {}
+    for path in paths:
+        try:
+            found[path] = type(get(reply, path)).__name__
+        except (KeyError, IndexError, TypeError):
+            found[path] = "absent"
+    return {path: "number" if kind in ("int", "Int64", "float") else kind for path, kind in found.items()}
+
+
+@pytest.mark.parametrize("member", REAL)
+def test_the_double_answers_as_the_server_does(box, member):
+    double = {4: "mongodb-double-4.0", 6: "mongodb-double"}.get(server_class(member).major())
+    if not double:
+        pytest.skip(f"{member}: the double doesn't claim to be of this version")
+    answers = []
+    for kind in (member, double):
+        pair = box.pair(kind, name=kind)
+        scene = Scenario.of(box, pair)
+        scene.tool = box.tool([pair], name=kind)
+        scene.set_up()
+        given = []
+        for role, db, command, paths in QUESTIONS:
+            connection = (scene.a if role == "primary" else scene.b).connect("root")
+            given.append((role, str(command), answer(connection, db, command, paths)))
+            connection.close()
+        answers.append(given)
+    assert answers[1] == answers[0]

@@ -135,6 +135,27 @@ class Member(Server):
         connection.close()
         wait_for(self.is_primary, 30, f"{self.name} is primary")
 
+    def join(self, other, priority=1.0):
+        """`other` becomes one more voting member of this primary's set, by hand; seen to follow."""
+        for votes in (0, 1):
+            connection = self.connect("root")
+            config = connection.command("admin", {"replSetGetConfig": 1})["config"]
+            config["version"] += 1
+            config["members"] = [one for one in config["members"] if one["host"] != other.host()]
+            config["members"].append({"_id": 7, "host": other.host(), "votes": votes, "priority": priority * votes})
+            connection.command("admin", {"replSetReconfig": config})
+            connection.close()
+            wait_for(lambda: other.hello().get("secondary"), 60, f"{other.name} follows")
+
+    def hello(self):
+        connection = self.connect_plain()
+        connection.close()
+        return connection.hello
+
+    def member(self, host):
+        """(votes, priority) in this member's config."""
+        return self.settings()[f"member {host}"]
+
     def is_primary(self):
         connection = wire.Connection("127.0.0.1", self.port)
         connection.close()
@@ -164,7 +185,7 @@ class MongoDB(Member):
     PRIVILEGES = [
         {"resource": {"cluster": True}, "actions": [
             "replSetGetStatus", "replSetGetConfig", "replSetConfigure", "replSetStateChange", "inprog", "killop", "serverStatus",
-            "listDatabases", "getCmdLineOpts", "getParameter"]},
+            "listDatabases", "getCmdLineOpts", "getParameter", "appendOplogNote"]},
         {"resource": {"db": "", "collection": ""}, "actions": ["viewUser", "viewRole"]},
         {"resource": {"db": "local", "collection": ""}, "actions": ["dbStats"]},
         {"resource": {"db": "local", "collection": "changeover"}, "actions": ["find", "insert", "update", "remove"]},
@@ -179,10 +200,14 @@ class MongoDB(Member):
 
     def __init__(self, box, name):
         super().__init__(box, name)
-        said = subprocess.run([self.binary(), "--version"], capture_output=True, text=True, check=True).stdout
-        self.cant_vote = self.no_fence = int(re.search(r"db version v(\d+)", said).group(1)) < 6
+        self.cant_vote = self.no_fence = self.major() < 6
 
         self.address, self.other, self.is_cut = f"127.77.{self.port >> 8}.{self.port & 255}", None, False
+
+    @classmethod
+    def major(cls):
+        said = subprocess.run([cls.binary(), "--version"], capture_output=True, text=True, check=True).stdout
+        return int(re.search(r"db version v(\d+)", said).group(1))
 
     def host(self):
         return f"{self.address}:{self.port}"
@@ -207,6 +232,13 @@ class MongoDB(Member):
         if self.is_cut:
             self.cut_link(False)
         super().end()
+
+    def inject(self, command, code=0, lose=False, times=1):
+        """The next calls of a command: refused with this code, or the connection is closed instead (failpoint failCommand)."""
+        how = {"failCommands": [command], **({"errorCode": code} if code else {}), **({"closeConnection": True} if lose else {})}
+        connection = self.connect("root")
+        connection.command("admin", {"configureFailPoint": "failCommand", "mode": {"times": times}, "data": how})
+        connection.close()
 
     def pause_apply(self, pause):
         """A failpoint of the server's own tests (sync_tail.cpp): nothing is applied, everything is fetched."""
@@ -262,6 +294,11 @@ class MongoDBDouble(Member):
             users.chmod(0o600)
             arguments += ["--users", str(users)]
         return arguments
+
+    def inject(self, command, **how):
+        connection = self.connect("tool")
+        connection.command("admin", {"doubleInject": command, **how})
+        connection.close()
 
     def cut_link(self, cut):
         connection = self.connect("tool")

@@ -615,6 +615,8 @@ class Session:
     def do_find(self, command):
         member, db, collection = self.member, command["$db"], command["find"]
         with member.changed:
+            if member.state == SECONDARY and "$readPreference" not in command:  # error_codes.err NotMasterNoSlaveOk
+                raise Refused(13435, "NotMasterNoSlaveOk", "not master and slaveOk=false")
             if db != "local" and member.state not in (PRIMARY, SECONDARY):
                 raise Refused(13436, "NotPrimaryOrSecondary", "node is not in primary or recovering state")
             if (db, collection) == ("local", "oplog.rs"):
@@ -736,6 +738,14 @@ class Session:
                 wanted.append(self.store(db, name, "u", self.changed(found, command["update"])))
             return {"lastErrorObject": {"n": 1, "updatedExisting": not command.get("remove", False)}, "value": found}
         return self.changing(command, change)
+
+    def do_appendoplognote(self, command):
+        """oplog_note.cpp: a no-op with the caller's data; on the primary."""
+        with self.member.changed:
+            if self.member.state != PRIMARY:
+                raise not_primary()
+            self.member.append("n", "", "", command["data"])
+        return {"ok": 1.0}
 
     def do_setuserwriteblockmode(self, command):
         """Manual: setUserWriteBlockMode (6.0). A document in config.user_writes_critical_sections, majority-committed
@@ -900,6 +910,18 @@ class Session:
     def do_doublecut(self, command):
         """Stops fetching, or goes on; heartbeats stay."""
         self.member.cut = command["doubleCut"]
+        return {"ok": 1.0}
+
+    def do_replsetmaintenance(self, command):
+        """Manual: replSetMaintenance; a secondary goes into RECOVERING, and back."""
+        with self.member.changed:
+            self.member.state = 3 if command["replSetMaintenance"] else SECONDARY
+        return {"ok": 1.0}
+
+    def do_doublestate(self, command):
+        """The member shows this state until it is told to rest."""
+        with self.member.changed:
+            self.member.state = command["doubleState"] or self.member.resting_state()
         return {"ok": 1.0}
 
     def do_doubleinject(self, command):

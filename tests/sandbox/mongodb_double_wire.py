@@ -199,7 +199,7 @@ class Connection:
 
     def command(self, db, command):
         self.number += 1
-        body = struct.pack("<I", 0) + b"\0" + encode({**command, "$db": db})
+        body = struct.pack("<I", 0) + b"\0" + encode({**command, "$db": db, "$readPreference": {"mode": "primaryPreferred"}})
         self.socket.sendall(struct.pack("<iiii", len(body) + 16, self.number, 0, OP_MSG) + body)
         _, opcode, answer = read_message(self.socket)
         reply = parse_command(opcode, answer)
