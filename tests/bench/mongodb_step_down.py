@@ -3,12 +3,13 @@
 
     tests/bench/mongodb_step_down.py [--runs N] [--writers N] [--only VARIANT]... [--json FILE]
 
-Two voting members step down for each other in turn, without the tool, under writers that wait for a majority. Printed per
-variant, as minimum, median and maximum: what clients saw, and the server's own parts, from its log of version 4.0:
+Two voting members step down for each other in turn, without the tool (the last variant: by it), under writers that wait for a
+majority. Printed per variant, as minimum, median and maximum: what clients saw, and the server's own parts, from its log of version 4.0:
     step down   from the command to "transition to SECONDARY"
     election    to the heir's "election succeeded"
     catch up    to "Stopping replication producer"
     drain       to "transition to primary complete"
+    own         (by the tool) the pause that it reports less what lies between the first and the last of these
 Nothing is asserted here."""
 import argparse
 import datetime
@@ -37,7 +38,9 @@ VARIANTS = {
     "no chaining": ({"chainingAllowed": False}, {}, False, True),
     "batches of 1": ({}, {"replBatchLimitOperations": 1}, False, True),
     "idle": ({}, {}, False, False),
+    "changeover": ({}, {}, False, True),
 }
+PARTS = ("step down", "election", "catch up", "drain")
 MARKS = (("asked", "Attempting to step down"), ("stepped", "transition to SECONDARY from PRIMARY"), ("elected", "election succeeded"),
          ("caught", "Stopping replication producer"), ("complete", "transition to primary complete"))
 
@@ -104,20 +107,40 @@ def switch(source, target, nudge):
     took = time.time() - since
     to_source.close()
     to_target.close()
+    return parts_of(source, target, since, took * 1000)
+
+
+def switch_by(tool, command, source, target):
+    since = time.time()
+    done = tool(command, "--yes", "--when-ready=60s", json=True, timeout_s=300)
+    if done.code != 0:
+        raise RuntimeError(f"{command}: {done}")
+    parts = parts_of(source, target, since, done.json["write_pause_ms"])
+    parts["own"] = parts["whole"] - sum(parts[name] for name in PARTS)
+    return parts
+
+
+def parts_of(source, target, since, whole_ms):
     old, new = stamps_of(source, since), stamps_of(target, since)
     stamps = [old.get("asked"), old.get("stepped"), new.get("elected"), new.get("caught"), new.get("complete")]
-    parts = {"whole": took * 1000}
-    for name, before, after in zip(("step down", "election", "catch up", "drain"), stamps, stamps[1:]):
+    parts = {"whole": whole_ms}
+    for name, before, after in zip(PARTS, stamps, stamps[1:]):
         if before and after:
             parts[name] = (after - before) * 1000
     return parts
 
 
-def measure(pair, name, runs, writers):
+def measure(box, pair, name, runs, writers):
     settings, knobs, nudge, loaded = VARIANTS[name]
+    tool = box.tool([pair], max_write_pause="30s") if name == "changeover" else None
     primary = "a" if pair.a.hello().get("ismaster") else "b"
     reconfigure(pair.side(primary), settings)
     parameters((pair.a, pair.b), knobs)
+    if tool and primary == "b":  # the tool begins at a
+        switch(pair.b, pair.a, False)
+        primary = "a"
+    if tool:
+        tool("setup", timeout_s=120)
     time.sleep(1)
     rows = []
     for _ in range(runs):
@@ -126,7 +149,8 @@ def measure(pair, name, runs, writers):
             with load_of(pair, writers) as load:
                 settle(load, 20 * writers)
                 begin = time.monotonic_ns()
-                parts = switch(source, target, nudge)
+                parts = switch_by(tool, "rollback" if primary == "b" else "cutover", source, target) if tool else \
+                    switch(source, target, nudge)
                 settle(load, 20 * writers)
             parts["clients"] = gap_ms(load, begin)
         else:
@@ -153,7 +177,7 @@ def main():
         pair = box.pair("mongodb")
         pair.a.join(pair.b)
         for name in options.only or VARIANTS:
-            rows = found[name] = measure(pair, name, options.runs, options.writers)
+            rows = found[name] = measure(box, pair, name, options.runs, options.writers)
             print(f"{name} ({len(rows)} runs)")
             for part in dict.fromkeys(part for row in rows for part in row):
                 values = [row[part] for row in rows if part in row]

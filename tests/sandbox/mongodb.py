@@ -8,8 +8,6 @@ import shutil
 import subprocess
 import sys
 
-import pytest
-
 from . import mongodb_double_wire as wire
 from . import process
 from .box import Server
@@ -152,6 +150,13 @@ class Member(Server):
         connection.close()
         return connection.hello
 
+    def hears(self, other):
+        """1: this member hears the other one, 0: it doesn't."""
+        connection = self.connect("root")
+        members = connection.command("admin", {"replSetGetStatus": 1})["members"]
+        connection.close()
+        return next(one["health"] for one in members if one["name"] == other.host())
+
     def member(self, host):
         """(votes, priority) in this member's config."""
         return self.settings()[f"member {host}"]
@@ -223,6 +228,8 @@ class MongoDB(Member):
     def cut_link(self, cut):
         """This member doesn't reach the other one any more; the other one and the tool reach both."""
         if os.geteuid() != 0:
+            import pytest  # the benches do without
+
             pytest.skip("mongodb: only root can cut the link between two members")
         if cut != self.is_cut:
             subprocess.run(["ip", "route", "add" if cut else "del", "unreachable", f"{self.other.address}/32", "table", "local"], check=True)

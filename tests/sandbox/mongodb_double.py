@@ -495,7 +495,7 @@ class Session:
         bare = command["payload"].decode()[3:]
         fields = dict(part.split("=", 1) for part in bare.split(","))
         users, member = self.member.users or {}, self.member
-        if fields["n"] not in users or member.state not in (PRIMARY, SECONDARY):
+        if fields["n"] not in users or member.state in (STARTUP, STARTUP2):
             raise Refused(18, "AuthenticationFailed", "Authentication failed.")
         salt = hashlib.sha256(fields["n"].encode()).digest()[:28]
         first = f"r={fields['r']}{base64.b64encode(os.urandom(12)).decode()},s={base64.b64encode(salt).decode()},i=4096"
