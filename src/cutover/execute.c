@@ -127,6 +127,11 @@ static enum co_exit conclude(struct co_runner *run)
 {
     struct co_error err = {0};
     run->phase = "end";
+    if (run->session->interrupted) {
+        char text[64];
+        snprintf(text, sizeof text, "signal %d came after the commit and ended nothing", (int)run->session->interrupted);
+        co_journal_event(run->journal, run->row.id, NULL, "signal", text, NULL);
+    }
     enum co_exit code = run->follow_ups ? CO_EXIT_FOLLOW_UP : CO_EXIT_DONE;
     fill_pairs(run);
     for (size_t i = 0; i < run->lane_count; i++)

@@ -143,11 +143,10 @@ static void warn_of_common_end(struct co_runner *run)
                       "%s: if it is stopped as a whole, tool and guardian die together and both sides stay closed until "
                       "`changeover resume`",
                       co_text_str(&with));
-    co_journal_event(run->journal, run->row.id, NULL, "guardian",
-                     shared      ? co_text_str(&with)
-                     : own_scope ? "in a systemd scope of its own"
-                                 : "in a session of its own",
-                     NULL);
+    CO_TEXT_AUTO told = CO_TEXT_INIT;
+    co_text_add(&told, "in a %s of its own%s%s", own_scope ? "systemd scope" : "session", shared ? "; " : "",
+                co_text_str(&with));
+    co_journal_event(run->journal, run->row.id, NULL, "guardian", co_text_str(&told), NULL);
 }
 
 int co_guardian_start(struct co_runner *run, struct co_error *err)

@@ -1,4 +1,4 @@
-"""Limits of time that people set: what ends when they are over, and what is said."""
+"""Limits of time that people set, and signals: what ends when they come, and what is said."""
 import re
 
 
@@ -38,3 +38,17 @@ def test_the_tightest_limit_of_a_pair_is_that_of_the_group(box):
     said = str(result.json["errors"])
     assert re.search(rf"max_write_pause of pair {names[1]} \(700 ms\) is over", said), result
     assert "the pair's max_write_pause" in said
+
+
+def test_a_signal_after_the_commit_ends_nothing_and_is_noted(fakes):
+    import signal
+
+    from sandbox.wait import wait_for
+
+    fakes.must("setup")
+    child = fakes.tool.spawn("cutover", "--yes", fault="switch:begin=delay:1500")
+    wait_for(lambda: fakes.at_phase("switch"), 20, "it is committed")
+    child.send_signal(signal.SIGTERM)
+    assert fakes.tool.finish(child).code == 0
+    assert any(event["kind"] == "signal" for event in fakes.report()["events"])
+    assert fakes.open_side() == "b"
