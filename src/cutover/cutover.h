@@ -2,12 +2,12 @@
  * check and status. One session works on all pairs of a migration (or those that -p names).
  *
  * Nothing here prints. Progress goes to session->watch, results into caller-owned structs, the record into
- * the journal. Signals: the caller sets session->interrupted (a sig_atomic_t) and calls co_session_wake.
+ * the journal. Signals: the caller sets session->interrupted (lock-free, so a handler may) and calls co_session_wake.
  */
 #ifndef CO_CUTOVER_CUTOVER_H
 #define CO_CUTOVER_CUTOVER_H
 
-#include <signal.h>
+#include <stdatomic.h>
 
 #include "changeover/exit_codes.h"
 #include "drivers-host/pair.h"
@@ -37,9 +37,9 @@ struct co_session {
     bool partial;                                                 /* -p left some out */
     void (*watch)(const struct co_watch_event *event, void *arg); /* or NULL; never blocks */
     void *watch_arg;
-    volatile sig_atomic_t interrupted; /* 0, or the signal */
-    int wake_fd;                       /* eventfd, made by co_session_open */
-    const char *config_path;           /* for the guardian */
+    atomic_int interrupted;  /* 0, or the signal: written by its handler, read by every thread */
+    int wake_fd;             /* eventfd, made by co_session_open */
+    const char *config_path; /* for the guardian */
 };
 
 /* Loads drivers for the named pairs (NULL or empty: all), opens nothing else. */
