@@ -225,7 +225,7 @@ enum co_result pg_machine_marker_set(struct co_call *call, const char *expected,
      * that runs has its own lock for the same file, so nothing is changed beside it. */
     enum co_result result = pg_machine(
         call, call->side,
-        "m=$mark; token=$1\n"
+        "m=$mark; token=$1; [ -f \"$d/PG_VERSION\" ] || { echo 'there is no cluster' >&2; exit 1; }\n"
         "find \"$m.lock\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null\n"
         "mkdir \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
         "up && { echo 'the server runs and does not answer' >&2; exit 1; }\n"

@@ -357,8 +357,8 @@ struct co_capabilities {
                                  started it, drain, capture, proof and marker_* on the source are called with call->conn
                                  NULL and work through host commands */
     bool marker_offline;      /* reverse stops and starts the source, an undo the target: once the new primary was opened,
-                                 marker_* of a source, and in an undo of a target, that doesn't answer are called with
-                                 call->conn NULL and work through host commands. marker_set succeeds then only where no
+                                 marker_* of a source, and in an undo or a setup of a target, that doesn't answer are called
+                                 with call->conn NULL and work through host commands. marker_set succeeds then only where no
                                  server runs */
 };
 

@@ -123,6 +123,8 @@ static int set_marker(struct co_lane *lane, enum co_run_role role, struct co_err
 int co_marker_for_setup(struct co_lane *lane)
 {
     struct co_runner *run = lane->run;
+    /* a setup that was killed may have left its own marker on a target that doesn't run */
+    co_pair_set_marker_offline(lane->pair, CO_TARGET, lane->caps.marker_offline);
     for (int role = 0; role < 2; role++) {
         struct co_error err = {0};
         int failed = set_marker(lane, (enum co_run_role)role, &err);
