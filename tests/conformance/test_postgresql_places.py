@@ -1,0 +1,83 @@
+"""PostgreSQL set up where it isn't simple: interrupted at every step, paths that a shell would take apart, TLS between the servers."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from sandbox import wait_for
+from sandbox.scenario import Scenario
+
+pytestmark = [pytest.mark.engines("postgresql"), pytest.mark.full]
+
+
+def test_a_setup_that_is_killed_at_each_step_goes_on(scene):
+    """Kills do not add up: what is done stays, a copy goes on by itself or is begun again, and nothing is deleted."""
+    for point in ("setup.database:before", "setup.database:after", "setup.replication_user:after", "setup.probe:before", "setup.slot:before",
+                  "setup.slot:after", "setup.copy:before", "setup.copy:after", "setup.place:before", "setup.place:after",
+                  "setup.start:before", "setup.start:after"):
+        killed = scene.tool("setup", fault=f"{point}=kill", timeout_s=120)
+        assert killed.code == -9, (point, killed)
+        scene.tool.wait_quiet()
+        assert scene.a.is_open(), point
+    scene.set_up()
+    assert len([folder for folder in scene.b.folder.iterdir() if folder.name.startswith("data.before-changeover-")]) == 1
+    with scene.load(writers=2) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        assert scene.run().code == 0
+    assert scene.check(load, "a") == "b"
+
+
+@pytest.mark.parametrize("fence", ["soft", "stop"])
+def test_paths_with_spaces_quotes_and_dollars(box, engine, fence):
+    pair = box.pair(engine, name="it's a \"$place\" `x`", fence=fence)
+    pair.name = "main"
+    scene = Scenario.of(box, pair)
+    scene.set_up()
+    assert scene.run().code == 0
+    scene.caught_up()
+    assert scene.run("rollback").code == 0
+
+
+def certificate(folder, name, ca=None):
+    """A key and a certificate for 127.0.0.1, signed by `ca` or a CA itself."""
+    key, cert = folder / f"{name}.key", folder / f"{name}.crt"
+    extra = ["-CA", str(folder / f"{ca}.crt"), "-CAkey", str(folder / f"{ca}.key"), "-addext", "subjectAltName=IP:127.0.0.1"] if ca else []
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", str(key),
+                    "-out", str(cert), *extra], check=True, capture_output=True)
+    return cert, key
+
+
+def test_tls_is_verified_between_the_servers_too(box, engine):
+    """verify: the tool, replication and pg_rewind refuse a certificate of another authority; nothing goes over plain TCP."""
+    certificate(box.folder, "ca")
+    pair = box.pair(engine, start=False)
+    for server in (pair.a, pair.b):
+        for made, name in zip(certificate(box.folder, server.name, "ca"), ("server.crt", "server.key")):
+            shutil.copy(made, server.data / name)
+            (server.data / name).chmod(0o600)
+        with open(server.data / "postgresql.conf", "a", encoding="ascii") as file:
+            file.write("ssl = on\n")
+        (server.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n"
+                                                 "hostssl replication all 127.0.0.1/32 scram-sha-256\n", encoding="ascii")
+        server.own_all()
+        server.start()
+    pair.a.fill(pair)
+    authority = box.folder / "ca.crt"
+    authority.chmod(0o644)
+    scene = Scenario.of(box, pair)
+    plain = type(pair.a).side_config
+    for server in (pair.a, pair.b):
+        server.side_config = lambda one=server: {**plain(one), "tls": {"mode": "verify", "ca": str(authority)}}
+    scene.tool.write_config()
+    scene.set_up()
+    assert "verify-full" in scene.b.query("SHOW primary_conninfo")[0][0]
+    assert scene.a.query("SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_replication USING (pid)") == [(True,)]
+    assert scene.run().code == 0
+    scene.caught_up()
+    assert "verify-full" in scene.a.query("SHOW primary_conninfo")[0][0]
+    assert scene.run("rollback").code == 0
+    certificate(box.folder, "stranger")
+    shutil.copy(box.folder / "stranger.crt", authority)
+    assert scene.tool("lag").code == 3
+    assert os.path.exists(scene.a.data / "server.key")
