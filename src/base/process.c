@@ -493,7 +493,7 @@ int co_process_run(const struct co_process_spec *spec, struct co_text *out, stru
                    struct co_process_result *ret, struct co_error *err)
 {
     struct child child;
-    struct co_text no_output = {.max = 1};
+    CO_TEXT_AUTO no_output = {.max = 1};
     child_init(&child, spec, ret, out ? out : &no_output, err_out);
     if (!out)
         child.out.left = 0;
