@@ -97,6 +97,10 @@ def main():
     with Sandbox("bench-copy") as box:
         pair = box.pair(options.engine)
         tool = box.tool([pair])
+        for server in (pair.a, pair.b):  # the copy is measured, not the disk
+            connection = server.connect("default")
+            connection.config_set("appendonly", "no")
+            connection.close()
         fill(pair.a, options.keys)
         with Load(pair, writers=2, kinds=["ordinary"], follow=False, pause_s=0.005):
             began = time.monotonic()
