@@ -19,9 +19,10 @@ a case shows nothing and is counted apart. Which points a run passes is surveyed
 
 The faults: `kill`, `kill_both` (the guardian too), `stop` (SIGSTOP, and SIGCONT later), `stop_unkillable` (the same, and the
 guardian can't kill it), `lost` (the call is made, its reply is thrown away), `late` (the call is made half a second after it was
-given up), `error` (once), `persist` (each time; what insists is ended after 12 s), `delay` (0.6 s). At the beginning of each phase: `crash` (kill -9, and started again), `freeze`, `cut` of one or several legs of the network
-(the tool, A and B have network namespaces of their own), `disk_full` and `fsync_fails` (the journal's), `second_operator` (with a
-journal of its own). `calls` are the points around each primitive of a driver, `decisions` those of the journal.
+given up), `error` (once), `persist` (each time; what insists is ended after 12 s), `delay` (0.6 s). At the beginning of each phase:
+`crash` (kill -9, and started again), `freeze`, `cut` of one or several legs of the network (the tool, A and B have network
+namespaces of their own), `disk_full` and `fsync_fails` (the journal's), `second_operator` (with a journal of its own). `calls` are
+the points around each primitive of a driver, `decisions` those of the journal.
 
 Every row of the counter-examples has a test: the table is at the end.
 """
@@ -72,8 +73,8 @@ def section(title, options, results, total, skipped, began_s):
              f"{len(results)} cases in {spent / 60:.0f} minutes: {count['good']} good, {count['bad']} not good, {count['not met']} not met"
              + (f"; {left} of {total} were not run." if left else "; the whole matrix."
                 if not options.random and not options.match else ".")
-             + (f" {options.again} of them were run again after the suite or the program was mended, or because they were not met."
-                if options.again else ""), ""]
+             + (f" {options.again} of them, not good or not met at first, were run again at that commit; the others were run at "
+                f"{options.then or 'an earlier one'}." if options.again else ""), ""]
     lines += [f"Not possible there: {reason}." for reason in skipped if reason] + ([""] if any(skipped) else [])
     if options.random:
         lines += random_rows(results)

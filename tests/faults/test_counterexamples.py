@@ -98,26 +98,3 @@ def test_flush_by_an_ordinary_user_leaves_no_transaction_behind_the_fence(ready)
             load.check_one_open(source, target, since)
     assert ready.open_side() == "a"
     load.check_not_lost(ready.a)
-
-
-# ---------------------------------------------------------------- 23: collations
-
-@pytest.mark.parametrize("engine", ["postgresql"])
-def test_a_target_that_sorts_differently_is_refused(box, engine):
-    """The target says another version of its library than the source: there its own function is replaced."""
-    if engine_reason(engine):
-        pytest.skip(engine_reason(engine))
-    pair = box.pair(engine)
-    for database in ("postgres", "template1"):
-        pair.b.query("SET allow_system_table_mods = on; CREATE OR REPLACE FUNCTION pg_catalog.pg_collation_actual_version(oid) RETURNS text "
-                     "LANGUAGE sql AS $$ SELECT '999.9'::text $$", database)
-    tool = box.tool([pair])
-    result = tool("check", "--for", "setup", json=True)
-    found = [one for one in result.json["findings"] if one["code"] == "collation_version_differs"]
-    assert result.code == 1 and found and found[0]["severity"] == "error", result
-    assert tool("setup").code == 1
-    pair.extra["accept"] = ["collation_version_differs"]
-    tool.write_config()
-    result = tool("check", "--for", "setup", json=True)
-    assert result.code == 0, result
-    assert [one["accepted"] for one in result.json["findings"] if one["code"] == "collation_version_differs"] == [True]
