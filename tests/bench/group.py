@@ -13,7 +13,7 @@ import pathlib
 import statistics
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+sys.path[0] = str(pathlib.Path(__file__).resolve().parents[1])  # not this folder: its names would hide the library's
 
 from bench.pause import gap_ms, load_of, settle, spread  # noqa: E402
 from sandbox.box import Sandbox  # noqa: E402
