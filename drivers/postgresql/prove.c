@@ -78,10 +78,9 @@ enum co_result pg_prepare(struct co_call *call)
         result = pg_conf_note(call, names[i]);
     if (result != CO_DONE)
         return result;
-    /* Dirty buffers written now are not written when the source is stopped. Not on the target: its restartpoint would turn old
-     * log segments into spare ones of a timeline that ends with the promotion, which then has to remove them one by one. */
-    if (call->role == CO_SOURCE)
-        result = pg_query(call, conn, PG_READ, "CHECKPOINT", 0, NULL, NULL);
+    /* Dirty buffers written now are not written when the source is stopped. On a standby this is a restartpoint, which puts
+     * its timeline into the control file: nothing else tells it when the source is stopped and nobody sends any more. */
+    result = pg_query(call, conn, PG_READ, "CHECKPOINT", 0, NULL, NULL);
     if (result != CO_DONE)
         return result;
     PG_TEXT sql = {0};
