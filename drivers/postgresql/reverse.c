@@ -129,11 +129,12 @@ enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, b
  * finds it running, done or failed. $1: connection string, $2: password file or "". */
 static const char worker_script[] =
     KEEP "s=\"$d.changeover-rewind\"; echo \"running $$\" > \"$s.state\"\n"
+         "if [ -n \"$2\" ]; then PGPASSFILE=$2; export PGPASSFILE; fi\n"
          "work() {\n"
          "if [ ! -f \"$k/complete\" ]; then rm -rf \"$k\"; mkdir \"$k\" && each \"$d\" \"$k\" && : > \"$k/complete\" && sync "
          "\"$k\" || return 1; fi\n"
          "if [ ! -f \"$k/rewound\" ]; then\n"
-         "  tool pg_rewind -D \"$d\" --source-server=\"$1${2:+ passfile='$2'} dbname='" PG_DATABASE
+         "  tool pg_rewind -D \"$d\" --source-server=\"$1 dbname='" PG_DATABASE
          "'\" && : > \"$k/rewound\" && sync \"$k\" || return 1\n"
          "fi\n"
          "rm -f \"$d/tablespace_map\" \"$d/backup_manifest\" \"$d/" PG_MARKER_FILE "\" \"$d/" PG_PASS_FILE "\"\n"

@@ -173,7 +173,7 @@ static const char start_script[] =
     "if [ -z \"$bin\" ]; then for p in \"/usr/lib/postgresql/$v/bin\" \"/usr/pgsql-$v/bin\"; do if [ -x \"$p/pg_basebackup\" "
     "]; then bin=$p; fi; done; fi\n"
     "rm -rf \"$c\"; rm -f \"$c.state\" \"$c.log\"; : > \"$c.state\" || exit 1\n"
-    "if [ -n \"$pass\" ]; then cat > \"$c.pass\" || exit 1; conninfo=\"$conninfo passfile='$c.pass'\"; fi\n"
+    "if [ -n \"$pass\" ]; then cat > \"$c.pass\" || exit 1; PGPASSFILE=\"$c.pass\"; export PGPASSFILE; fi\n"
     "echo \"running $$ $run\" > \"$c.state\"\n"
     "setsid sh -c \"$worker\" changeover \"$d\" \"$token\" \"$bin\" \"$run\" \"$conninfo\" \"$slot\" < /dev/null > \"$c.log\" "
     "2>&1 &\n";
