@@ -218,6 +218,27 @@ static enum co_result vote_probe(struct co_call *call, enum co_presence *ret)
 }
 
 /* The same priority: a higher one would call an election by itself. */
+/* A follower drops its source when that names another config than its own, and looks for one again; until it follows, writes
+ * that wait for its vote would wait, too. So the pause doesn't begin before it does. A note makes an idle source be ahead. */
+static enum co_result still_followed(struct co_call *call, const struct mg_state *mine)
+{
+    MG_STATE(target);
+    int code = 0;
+    int64_t now = mg_now_ns();
+    if (!mg_reachable(call, call->other, &target))
+        return CO_DONE; /* the gate's and the proof's to say */
+    bool follows = *mg_str(&target.status, "syncSourceHost") || *mg_str(&target.status, "syncingTo");
+    if (follows && target.applied.seconds >= mine->applied.seconds)
+        return CO_DONE;
+    if (call->conn->nudged_ns && now - call->conn->nudged_ns < NUDGE_NS)
+        return CO_AGAIN;
+    call->conn->nudged_ns = now;
+    enum co_result result =
+        mg_simple(call, call->conn,
+                  BCON_NEW("appendOplogNote", BCON_INT32(1), "data", "{", "changeover", BCON_UTF8("follow"), "}"), &code);
+    return result == CO_DONE || code ? CO_AGAIN : result;
+}
+
 static enum co_result vote_apply(struct co_call *call)
 {
     MG_STATE(state);
@@ -238,7 +259,8 @@ static enum co_result vote_apply(struct co_call *call)
         result = mg_simple(call, call->other, BCON_NEW("replSetFreeze", BCON_INT32(0)), &code);
     if (result != CO_DONE && code != MG_NOT_SECONDARY)
         return result;
-    return mg_reconfig_one(call, call->conn, target, 1, mine.priority > 0 ? mine.priority : 1, false);
+    result = mg_reconfig_one(call, call->conn, target, 1, mine.priority > 0 ? mine.priority : 1, false);
+    return result == CO_DONE ? still_followed(call, &state) : result;
 }
 
 static enum co_result vote_revert(struct co_call *call)
@@ -384,8 +406,13 @@ static enum co_result others_probe(struct co_call *call, enum co_presence *ret)
 
 static enum co_result others_apply(struct co_call *call)
 {
+    MG_STATE(state);
     enum co_result result = mg_guard(call, call->conn);
-    return result == CO_DONE ? change_others(call, true) : result;
+    if (result == CO_DONE)
+        result = change_others(call, true);
+    if (result == CO_DONE)
+        result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
+    return result == CO_DONE ? still_followed(call, &state) : result;
 }
 
 static enum co_result others_revert(struct co_call *call)

@@ -9,7 +9,9 @@ majority. Printed per variant, as minimum, median and maximum: what clients saw,
     election    to the heir's "election succeeded"
     catch up    to "Stopping replication producer"
     drain       to "transition to primary complete"
-    own         (by the tool) the pause that it reports less what lies between the first and the last of these
+    own         (by the tool) the pause that it reports less what lies between the first and the last of these; without a fence
+                clients don't see that part, A takes writes in it
+    more        what clients saw less these parts: the way to the new primary, the majority's acknowledgement
 Nothing is asserted here."""
 import argparse
 import datetime
@@ -33,7 +35,7 @@ VARIANTS = {
     "and replSetStepUp": ({}, {}, True, True),
     "no handoff, replSetStepUp": ({}, {"enableElectionHandoff": False}, True, True),
     "heartbeats every 200 ms": ({"heartbeatIntervalMillis": 200}, {}, False, True),
-    "election timeout 1 s": ({"electionTimeoutMillis": 1000}, {}, False, True),
+    "election timeout 3 s": ({"electionTimeoutMillis": 3000}, {}, False, True),
     "no catch-up": ({"catchUpTimeoutMillis": 0}, {}, False, True),
     "no chaining": ({"chainingAllowed": False}, {}, False, True),
     "batches of 1": ({}, {"replBatchLimitOperations": 1}, False, True),
@@ -75,7 +77,8 @@ def ready(source, target):
         return status["syncSourceHost"]
     wait_for(follows, 60, "the target follows")
     to_target.command("admin", {"replSetFreeze": 0})
-    to_source.command("admin", {"isMaster": 1, "hangUpOnStepDown": False})
+    for connection in (to_source, to_target):
+        connection.command("admin", {"isMaster": 1, "hangUpOnStepDown": False})
     return to_source, to_target
 
 
@@ -153,6 +156,8 @@ def measure(box, pair, name, runs, writers):
                     switch(source, target, nudge)
                 settle(load, 20 * writers)
             parts["clients"] = gap_ms(load, begin)
+            if all(name in parts for name in PARTS):
+                parts["more"] = parts["clients"] - sum(parts[name] for name in PARTS)
         else:
             time.sleep(1.5)
             parts = switch(source, target, nudge)
