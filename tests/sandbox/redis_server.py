@@ -1,5 +1,5 @@
 """Real Redis (and Valkey) servers. Newer ones than the system's come from CO_NEWER_SERVERS, a folder that
-tools/make-newer-servers makes, older ones from CO_OLDER_SERVERS, which tools/make-older-servers fills.
+tools/make-newer-servers makes, older ones from CO_OLDER_SERVERS/<release>/bin, where you put them.
 CO_REDIS_SERVER names another redis-server for engine "redis"."""
 import os
 import pathlib
@@ -259,7 +259,7 @@ class Older(Redis):
 
     @classmethod
     def missing(cls):
-        return None if cls.binary() else f"{cls.release}: not there (tools/make-older-servers makes it; CO_OLDER_SERVERS says where)"
+        return None if cls.binary() else f"{cls.release}: not there (CO_OLDER_SERVERS names the folder of <release>/bin/<program>)"
 
 
 class Redis50(Older):
