@@ -80,13 +80,13 @@ class Member(Server):
 
     def start(self):
         with open(self.folder / "log.txt", "ab") as log:
-            self.child = subprocess.Popen(self.arguments(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.child = subprocess.Popen([*self.prefix, *self.arguments()], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         wait_for(self.answers, 30, f"{self.name} answers")
 
     def answers(self):
         if self.child.poll() is not None:
             raise RuntimeError(f"{self.name} ended with {self.child.returncode}")
-        wire.Connection("127.0.0.1", self.port, 1.0).close()
+        self.wire(1.0).close()
         return True
 
     def kill(self):
@@ -106,28 +106,39 @@ class Member(Server):
 
     def host(self):
         """How the members call this one."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.address}:{self.port}"
+
+    @property
+    def address(self):
+        """On machines of their own: the end of the cable between the members."""
+        return self.address_for(self.other_name)
 
     def url(self):
-        return f"mongodb://{'tool@' if self.auth else ''}127.0.0.1:{self.port}/"
+        return f"mongodb://{'tool@' if self.auth else ''}{self.address_for('tool')}:{self.port}/"
 
     def side_config(self):
         side = {"url": self.url(), "tls": {"mode": "off"}}
         if self.auth:
             side["password_file"] = str(self.box.folder / "mongodb-tool.password")
+        if self.home:
+            side["peer"] = {"address": self.host()}
         return side
 
+    def wire(self, timeout_s=5.0, user=None, password=None):
+        with self.inside():
+            return wire.Connection("127.0.0.1", self.port, timeout_s, user, password)
+
     def connect(self, user="tool", timeout_s=5.0):
-        return wire.Connection("127.0.0.1", self.port, timeout_s, user if self.auth else None, PASSWORDS[user])
+        return self.wire(timeout_s, user if self.auth else None, PASSWORDS[user])
 
     def connect_plain(self, timeout_s=5.0):
-        return wire.Connection("127.0.0.1", self.port, timeout_s)
+        return self.wire(timeout_s)
 
     def client(self, kind, timeout_s=2.0):
         return Client(self, kind, timeout_s)
 
     def initiate(self):
-        connection = wire.Connection("127.0.0.1", self.port)
+        connection = self.wire()
         connection.command("admin", {"replSetInitiate": {"_id": "rs", "members": [
             {"_id": 0, "host": self.host(), "votes": 1, "priority": 1.0}]}})
         connection.close()
@@ -162,7 +173,7 @@ class Member(Server):
         return self.settings()[f"member {host}"]
 
     def is_primary(self):
-        connection = wire.Connection("127.0.0.1", self.port)
+        connection = self.wire()
         connection.close()
         return bool(connection.hello.get("ismaster"))
 
@@ -207,7 +218,11 @@ class MongoDB(Member):
         super().__init__(box, name)
         self.cant_vote = self.no_fence = self.major() < 6
 
-        self.address, self.other, self.is_cut = f"127.77.{self.port >> 8}.{self.port & 255}", None, False
+        self.other, self.is_cut = None, False
+
+    @property
+    def address(self):
+        return super().address if self.home else f"127.77.{self.port >> 8}.{self.port & 255}"
 
     @classmethod
     def major(cls):
@@ -263,13 +278,13 @@ class MongoDB(Member):
         if not key.exists():
             key.write_text("bm90IGEgc2VjcmV0\n")
             key.chmod(0o600)
-        return [self.binary(), "--port", str(self.port), "--bind_ip", f"127.0.0.1,{self.address}", "--dbpath", str(self.folder / "data"), "--keyFile",
-                str(key), "--replSet", "rs", "--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--setParameter",
-                "enableTestCommands=1"]
+        return [self.binary(), "--port", str(self.port), "--bind_ip", self.bind if self.home else f"127.0.0.1,{self.address}",
+                "--dbpath", str(self.folder / "data"), "--keyFile", str(key), "--replSet", "rs", "--oplogSize", "64",
+                "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--setParameter", "enableTestCommands=1"]
 
     def initiate(self):
         super().initiate()
-        connection = wire.Connection("127.0.0.1", self.port)
+        connection = self.wire()
         version = connection.command("admin", {"buildInfo": 1})["versionArray"][0]
         connection.command("admin", {"createUser": "root", "pwd": PASSWORDS["root"], "roles": ["root"]})
         connection.close()
@@ -293,8 +308,9 @@ class MongoDBDouble(Member):
         return None
 
     def arguments(self):
-        arguments = [sys.executable, str(pathlib.Path(__file__).with_name("mongodb_double.py")), "--port", str(self.port), "--data",
-                     str(self.folder / "data"), "--version", self.version, "--election-ms", "1000"]
+        arguments = [sys.executable, str(pathlib.Path(__file__).with_name("mongodb_double.py")), "--port", str(self.port),
+                     "--bind", self.bind, "--address", self.address, "--data", str(self.folder / "data"), "--version", self.version,
+                     "--election-ms", "1000"]
         if self.auth:
             users = self.folder / "users.json"
             users.write_text(json.dumps({name: {"password": password, "roles": ROLES[name]} for name, password in PASSWORDS.items()}))

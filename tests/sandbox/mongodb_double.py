@@ -49,7 +49,7 @@ def now_ms():
 
 class Member:
     def __init__(self, arguments):
-        self.name = f"127.0.0.1:{arguments.port}"
+        self.name = f"{arguments.address}:{arguments.port}"
         self.folder = pathlib.Path(arguments.data)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.version = [int(part) for part in arguments.version.split(".")]
@@ -942,8 +942,11 @@ def main():
     parser.add_argument("--version", default="6.0.0")
     parser.add_argument("--users")
     parser.add_argument("--election-ms", type=int, default=1000)
-    member = Member(parser.parse_args())
-    listener = socket.create_server(("127.0.0.1", int(member.name.rsplit(":", 1)[1])), backlog=128)
+    parser.add_argument("--bind", default="127.0.0.1")
+    parser.add_argument("--address", default="127.0.0.1", help="what the members call this one by")
+    arguments = parser.parse_args()
+    member = Member(arguments)
+    listener = socket.create_server((arguments.bind, arguments.port), backlog=128)
     for target in (member.tick, member.fetch):
         threading.Thread(target=target, daemon=True).start()
     number = 0
