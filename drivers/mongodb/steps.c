@@ -217,7 +217,6 @@ static enum co_result vote_probe(struct co_call *call, enum co_presence *ret)
     return CO_DONE;
 }
 
-/* The same priority: a higher one would call an election by itself. */
 /* A follower drops its source when that names another config than its own, and looks for one again; until it follows, writes
  * that wait for its vote would wait, too. So the pause doesn't begin before it does. A note makes an idle source be ahead. */
 static enum co_result still_followed(struct co_call *call, const struct mg_state *mine)
@@ -239,6 +238,7 @@ static enum co_result still_followed(struct co_call *call, const struct mg_state
     return result == CO_DONE || code ? CO_AGAIN : result;
 }
 
+/* The same priority: a higher one would call an election by itself. */
 static enum co_result vote_apply(struct co_call *call)
 {
     MG_STATE(state);
