@@ -252,19 +252,29 @@ class PostgreSQL(Server):
     def read_all(self):
         return {row[0] for row in self.query("SELECT key FROM ledger", "app")}
 
+    def open_database(self):
+        """A fenced server lets nobody into any database but the tool's own."""
+        try:
+            self.connect("postgres", "postgres").close()
+            return "postgres"
+        except psycopg2.OperationalError as error:
+            if "not currently accepting connections" not in str(error):
+                raise
+            return "changeover"
+
     def settings(self):
-        found = {}
+        found, database = {}, self.open_database()
         for name, value in self.query("SELECT name, setting FROM pg_settings WHERE source NOT IN ('default', 'client', 'override',"
-                                      " 'session')"):
+                                      " 'session')", database):
             found[f"setting {name}"] = value
-        for row in self.query("SELECT datname, datallowconn, datconnlimit FROM pg_database"):
+        for row in self.query("SELECT datname, datallowconn, datconnlimit FROM pg_database", database):
             found[f"database {row[0]}"] = row[1:]
-        for row in self.query("SELECT rolname, rolcanlogin, rolsuper, rolconnlimit FROM pg_roles"):
+        for row in self.query("SELECT rolname, rolcanlogin, rolsuper, rolconnlimit FROM pg_roles", database):
             found[f"role {row[0]}"] = row[1:]
         for row in self.query("SELECT coalesce(r.rolname, ''), coalesce(d.datname, ''), setconfig FROM pg_db_role_setting s"
-                              " LEFT JOIN pg_roles r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase"):
+                              " LEFT JOIN pg_roles r ON r.oid = setrole LEFT JOIN pg_database d ON d.oid = setdatabase", database):
             found[f"setting of {row[0]} in {row[1]}"] = row[2]
-        for row in self.query("SELECT slot_name, slot_type FROM pg_replication_slots"):
+        for row in self.query("SELECT slot_name, slot_type FROM pg_replication_slots", database):
             found[f"slot {row[0]}"] = row[1]
         for name in ("postgresql.auto.conf", "pg_hba.conf"):
             lines = (self.data / name).read_text(encoding="utf-8").splitlines()
