@@ -2,11 +2,11 @@
 
 CO_ENGINES="fake,redis" restricts it; an engine whose server or driver isn't here is one skip that says so."""
 import os
-import random
 
 import pytest
 
 from sandbox import ENGINES, engine_reason
+from sandbox.sample import sample
 from sandbox.scenario import Scenario
 
 CHOSEN = [name for name in os.environ.get("CO_ENGINES", ",".join(ENGINES)).split(",") if name]
@@ -36,20 +36,11 @@ SAMPLE_OF_OTHERS = 7
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    if config.option.markexpr != "ci" or config.option.keyword:
-        return
-    chooser = random.Random(os.environ.get("CO_SEED", "1"))
-    groups, kept = {}, set()
-    for item in items:
-        engine = getattr(item, "callspec", None) and item.callspec.params.get("engine")
-        if not isinstance(engine, str) or item.originalname in ALWAYS:  # pytest names an empty set of engines itself
-            kept.add(item)
-        elif item.get_closest_marker("ci"):
-            groups.setdefault(engine, []).append(item)
-    for engine, group in sorted(groups.items()):
-        kept.update(chooser.sample(group, min(len(group), SAMPLE.get(engine, SAMPLE_OF_OTHERS))))
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = [item for item in items if item in kept]
+    """Of each engine, and of each file of cases that belong to no engine of the suite."""
+    def group_of(item):
+        engine = item.callspec.params.get("engine", item.path.name) if hasattr(item, "callspec") else item.path.name
+        return engine if isinstance(engine, str) and item.originalname not in ALWAYS else None  # pytest names an empty set itself
+    sample(config, items, group_of, lambda group: SAMPLE.get(group, SAMPLE_OF_OTHERS))
 
 
 @pytest.fixture

@@ -18,10 +18,8 @@ class Proxy(threading.Thread):
         self.start()
 
     def run(self):
-        held = []
         while not self.closing:
-            sources = [self.wake_read] if self.is_cut else [self.wake_read, self.listener, *self.pairs]
-            for ready in select.select(sources, [], [])[0]:
+            for ready in self.readable():
                 if ready is self.wake_read:
                     order = self.wake_read.recv(1)
                     if order == b"r":
@@ -32,9 +30,16 @@ class Proxy(threading.Thread):
                 elif ready in self.pairs:
                     self.forward(ready)
         self.drop_all()
-        for one in held:
-            one.close()
         self.listener.close()
+
+    def readable(self):
+        """poll, not select: a test that fills a server has more than 1024 descriptors."""
+        sources = [self.wake_read] if self.is_cut else [self.wake_read, self.listener, *self.pairs]
+        by_number = {one.fileno(): one for one in sources}
+        poll = select.poll()
+        for number in by_number:
+            poll.register(number, select.POLLIN)
+        return [by_number[number] for number, _ in poll.poll()]
 
     def join(self, client):
         try:
