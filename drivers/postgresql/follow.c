@@ -55,6 +55,8 @@ enum co_result pg_wait_applied(struct co_call *call, const char *position)
     struct pg_position want;
     if (!pg_position_parse(position, &want))
         return pg_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "", "%s is not a position of PostgreSQL", position);
+    /* Half of the time is left to the last answer: a question that the deadline cuts off costs the connection. */
+    int64_t now_ns = call->host->now_ns(call->ctx), last_ns = now_ns + (call->deadline_ns - now_ns) / 2;
     for (;;) {
         PG_RESULT rows = NULL;
         enum co_result result = pg_query(call, call->conn, PG_READ, APPLIED_SQL, 0, NULL, &rows);
@@ -69,7 +71,7 @@ enum co_result pg_wait_applied(struct co_call *call, const char *position)
                            "the standby is at %s, which is not on the way to %s", pg_value(rows, 0, 0), position);
         if (!pg_pause(call, call->conn, 1))
             return pg_fail(call, CO_NO_EFFECT, CO_E_INTERRUPTED, "", "interrupted while the standby replays");
-        if (call->host->now_ns(call->ctx) + 2 * PG_MS >= call->deadline_ns)
+        if (call->host->now_ns(call->ctx) >= last_ns)
             return pg_fail(call, CO_NO_EFFECT, CO_E_TIMEOUT,
                            "The standby replays too slowly, or its replication stands; see `changeover lag`.",
                            "the standby had replayed %s and not %s", pg_value(rows, 0, 0), position);

@@ -146,6 +146,25 @@ int co_do_capture(struct co_runner *run)
 
 /* ---------------------------------------------------------------- catch_up, prove */
 
+static int catch_up_cancelled(struct co_lane *lane, const char *applied)
+{
+    int code = co_run_cancelled(lane->run, &lane->error);
+    if (code == CO_E_TIMEOUT && *applied) {
+        co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: the target has applied %s of %s when max_write_pause was over",
+                co_pair_name(lane->pair), applied, co_text_str(&lane->position));
+        co_hint(&lane->error, "Nothing is lost: the old primary takes writes again. See why the follower is slow "
+                              "(`changeover status`, `changeover check`) before the next try.");
+    }
+    return code;
+}
+
+/* A question that was under way when the time was over ends its connection; the time is the reason. */
+static int catch_up_failed(struct co_lane *lane, const char *applied, enum co_result got)
+{
+    int cancelled = catch_up_cancelled(lane, applied);
+    return cancelled ? cancelled : co_lane_fail(lane, got);
+}
+
 static int catch_up_lane(struct co_lane *lane)
 {
     struct co_runner *run = lane->run;
@@ -153,34 +172,30 @@ static int catch_up_lane(struct co_lane *lane)
     const char *want = co_text_str(&lane->position);
     bool own_wait = co_pair_driver(lane->pair)->wait_applied != NULL;
     CO_TEXT_AUTO applied = CO_TEXT_INIT;
+    CO_TEXT_AUTO last = CO_TEXT_INIT; /* outlives a question that fails */
     for (;;) {
         enum co_result got;
         if (own_wait) {
             got = co_ep_wait_applied(ep, want, co_run_deadline(run, WAIT_SLICE_NS), &lane->error);
             if (got != CO_DONE && got != CO_AGAIN && lane->error.code != CO_E_TIMEOUT)
-                return co_lane_fail(lane, got);
+                return catch_up_failed(lane, co_text_str(&last), got);
         }
         if (lane->caps.rounds &&
             co_ep_round(ep, lane->main[CO_SOURCE], co_run_deadline(run, CO_CALL_NS), &lane->error) > CO_AGAIN)
             return co_lane_fail(lane, CO_NO_EFFECT);
         got = co_ep_applied(ep, co_run_deadline(run, CO_CALL_NS), &applied, &lane->error);
         if (got != CO_DONE)
-            return co_lane_fail(lane, got);
+            return catch_up_failed(lane, co_text_str(&last), got);
+        co_text_set_str(&last, co_text_str(&applied));
         enum co_order order = co_pair_compare(lane->pair, co_text_str(&applied), want);
         if (order == CO_ORDER_EQUAL || order == CO_ORDER_AHEAD)
             break;
         if (order != CO_ORDER_BEHIND)
             return co_fail(&lane->error, CO_E_DATA, "pair %s: the target has %s, which can't contain %s",
                            co_pair_name(lane->pair), co_text_str(&applied), want);
-        if (co_run_cancelled(run, &lane->error)) {
-            if (lane->error.code == CO_E_TIMEOUT) {
-                co_fail(&lane->error, CO_E_TIMEOUT, "pair %s: the target has applied %s of %s when max_write_pause was over",
-                        co_pair_name(lane->pair), co_text_str(&applied), want);
-                co_hint(&lane->error, "Nothing is lost: the old primary takes writes again. See why the follower is slow "
-                                      "(`changeover status`, `changeover check`) before the next try.");
-            }
-            return lane->error.code;
-        }
+        int cancelled = catch_up_cancelled(lane, co_text_str(&applied));
+        if (cancelled)
+            return cancelled;
         if (!own_wait)
             co_wait_until(co_now_ns() + POLL_NS, run->session->wake_fd);
     }
