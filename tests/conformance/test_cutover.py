@@ -5,7 +5,7 @@ import pytest
 
 from sandbox import wait_for
 
-from sandbox.scenario import now_ns
+from sandbox.scenario import now_ns, unchanged
 
 
 def cant_vote(scene):
@@ -58,14 +58,6 @@ def test_an_undone_run_leaves_the_settings_as_before(ready, point):
     wait_for(lambda: unchanged(before, (ready.a.settings(), ready.b.settings())), 20, "settings as before")
     ready.caught_up()
     assert ready.run("cutover").code == 0  # and the next run isn't hindered
-
-
-def unchanged(before, after):
-    for was, now in zip(before, after):
-        different = {name: (was.get(name), now.get(name)) for name in {*was, *now} if was.get(name) != now.get(name)}
-        if different:
-            raise LookupError(f"changed: {different}")
-    return True
 
 
 def test_an_undone_promotion_leaves_a_as_before_and_b_can_follow_again(ready):

@@ -5,6 +5,7 @@ import time
 import psycopg2
 import pytest
 
+from sandbox.scenario import unchanged
 from sandbox.wait import wait_for
 
 pytestmark = pytest.mark.engines("postgresql")
@@ -216,6 +217,46 @@ def test_a_follow_up_makes_an_old_primary_follow_that_is_down(ready):
     assert result.code == 0, result
     ready.caught_up()
     assert ready.run("rollback").code == 0
+
+
+def test_catch_up_is_made_impossible_and_a_is_back_within_the_promised_time(ready):
+    """max_write_pause + undo_budget, by the journal's stamps and without a margin. The target stops applying when the gate is behind the
+    run and the fence still ahead; the hook is where both wait for each other."""
+    begun, go = ready.box.folder / "begun", ready.box.folder / "go"
+    ready.tool.cutover.update(max_write_pause="1s", undo_budget="4s",
+                              freeze=[{"run": ["sh", "-c", f"touch '{begun}'; until [ -e '{go}' ]; do sleep 0.05; done"]}])
+    ready.tool.write_config()
+    before = ready.a.settings(), ready.b.settings()
+    with ready.load(writers=4) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", json=True)
+        wait_for(begun.exists, 60, "the gate is behind the run")
+        ready.b.pause_apply(True)
+        at = load.count("a")
+        wait_for(lambda: load.count("a") > at + 20, 20, "A has what B doesn't apply")
+        go.touch()
+        result = ready.tool.finish(child, 90)
+        assert result.code == 4, result
+        at = load.count("a")
+        wait_for(lambda: load.count("a") > at + 20, 20, "A takes writes again")
+        ready.b.pause_apply(False)
+    assert ready.check(load, "a", committed=False) == "a"
+    last, = ready.ask_journal("SELECT id, unavailable_ms FROM run ORDER BY seq DESC LIMIT 1")
+    phases = {row[0]: row[1:] for row in ready.ask_journal("SELECT name, begun_ns, ended_ns, outcome, error_message FROM phase "
+                                                           "WHERE run = ?", last[0])}
+    assert phases["catch_up"][2] == "failed" and "max_write_pause was over" in phases["catch_up"][3], phases
+    assert "promote" not in phases
+    fenced = phases["fence"][0]
+    lifted = max(end for end, in ready.ask_journal("SELECT ended_ns FROM step WHERE run = ? AND side = 'a' AND action = 'revert' "
+                                                   "AND step LIKE 'fence.%'", last[0]))
+    assert phases["catch_up"][1] - fenced >= 1e9, "it was given up before its time"
+    assert phases["undo"][0] < lifted <= fenced + 5e9, (lifted - fenced, phases)
+    assert 1000 <= last[1] <= 5000 and result.json["unavailable_ms"] == last[1]
+    wait_for(lambda: unchanged(before, (ready.a.settings(), ready.b.settings())), 20, "settings as before")
+    ready.caught_up()
+    ready.tool.cutover.pop("freeze")
+    ready.tool.write_config()
+    assert ready.run().code == 0  # and the next run isn't hindered
 
 
 def test_10_a_restart_of_a_between_proof_and_commit_is_seen(ready):

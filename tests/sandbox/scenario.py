@@ -171,3 +171,12 @@ class Scenario:
 
 def now_ns():
     return time.monotonic_ns()
+
+
+def unchanged(before, after):
+    """For settings() of servers: what differs is in the error."""
+    for was, now in zip(before, after):
+        different = {name: (was.get(name), now.get(name)) for name in {*was, *now} if was.get(name) != now.get(name)}
+        if different:
+            raise LookupError(f"changed: {different}")
+    return True
