@@ -5,7 +5,7 @@
  * replication_coordinator_impl.cpp: "writes are always permitted to the local database").
  *
  * Invariant: the marker is changed by one findAndModify that names what it must hold, journaled before it is
- * acknowledged.
+ * acknowledged; its collection is in a checkpoint before the first one.
  */
 #include <stdio.h>
 #include <string.h>
@@ -17,13 +17,18 @@ static void put(struct co_call *call, struct co_text *text, const char *value)
     call->host->text_set(call->ctx, text, value, strlen(value));
 }
 
-static enum co_result read_marker(struct co_call *call, struct co_conn *conn, bson_t *reply)
+static enum co_result read_document(struct co_call *call, struct co_conn *conn, const char *id, bson_t *reply)
 {
-    bson_t *command = BCON_NEW("find", BCON_UTF8(MG_MARKER_COLLECTION), "filter", "{", "_id", BCON_UTF8("marker"), "}", "limit",
+    bson_t *command = BCON_NEW("find", BCON_UTF8(MG_MARKER_COLLECTION), "filter", "{", "_id", BCON_UTF8(id), "}", "limit",
                                BCON_INT32(1), "singleBatch", BCON_BOOL(true));
     enum co_result result = mg_command(call, conn, MG_MARKER_DB, command, false, reply, NULL);
     bson_destroy(command);
     return result;
+}
+
+static enum co_result read_marker(struct co_call *call, struct co_conn *conn, bson_t *reply)
+{
+    return read_document(call, conn, "marker", reply);
 }
 
 enum co_result mg_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info)
@@ -48,15 +53,46 @@ static enum co_result conflict(struct co_call *call, const char *what)
                    what);
 }
 
-static enum co_result put_first(struct co_call *call, const char *token, const char *info)
+static enum co_result insert(struct co_call *call, const char *id, const char *token, const char *info, int *ret_code)
 {
     MG_REPLY(reply);
-    int code = 0;
-    bson_t *command = BCON_NEW("insert", BCON_UTF8(MG_MARKER_COLLECTION), "documents", "[", "{", "_id", BCON_UTF8("marker"),
-                               "token", BCON_UTF8(token), "info", BCON_UTF8(info ? info : ""), "}", "]", "writeConcern", "{",
-                               "w", BCON_INT32(1), "j", BCON_BOOL(true), "}");
-    enum co_result result = mg_command(call, call->conn, MG_MARKER_DB, command, true, &reply, &code);
+    bson_t *command = BCON_NEW("insert", BCON_UTF8(MG_MARKER_COLLECTION), "documents", "[", "{", "_id", BCON_UTF8(id), "token",
+                               BCON_UTF8(token), "info", BCON_UTF8(info), "}", "]", "writeConcern", "{", "w", BCON_INT32(1),
+                               "j", BCON_BOOL(true), "}");
+    enum co_result result = mg_command(call, call->conn, MG_MARKER_DB, command, true, &reply, ret_code);
     bson_destroy(command);
+    return result;
+}
+
+/* A member that crashes comes back with the collections of its last checkpoint, up to a minute old, and what its oplog says
+ * was made since; of a collection of `local` it says nothing. So the first marker waits for a checkpoint that has its
+ * collection, and a document says that this was done: were it lost after all, the document would be, too. Without the right
+ * to ask for a checkpoint the server's next one does it. */
+static enum co_result make_collection(struct co_call *call)
+{
+    MG_REPLY(found);
+    int code = 0;
+    enum co_result result = read_document(call, call->conn, "in checkpoint", &found);
+    if (result != CO_DONE || *mg_str(&found, "cursor.firstBatch.0._id"))
+        return result;
+    result = insert(call, "collection", "", "", &code);
+    if (result == CO_DONE || code == MG_DUPLICATE_KEY) {
+        code = 0;
+        result = mg_simple(call, call->conn, BCON_NEW("fsync", BCON_INT32(1)), &code);
+    }
+    if (code == MG_UNAUTHORIZED)
+        return CO_DONE;
+    if (result == CO_DONE)
+        result = insert(call, "in checkpoint", "", "", &code);
+    return code == MG_DUPLICATE_KEY ? CO_DONE : result;
+}
+
+static enum co_result put_first(struct co_call *call, const char *token, const char *info)
+{
+    int code = 0;
+    enum co_result result = make_collection(call);
+    if (result == CO_DONE)
+        result = insert(call, "marker", token, info ? info : "", &code);
     return code == MG_DUPLICATE_KEY ? conflict(call, "is already there") : result;
 }
 

@@ -104,6 +104,23 @@ def test_b_killed_while_it_has_a_vote_and_a_is_in_service_again(box, member, pha
     scene.check(load, "a", committed=False)
 
 
+@pytest.mark.parametrize("member", EITHER)
+def test_a_new_marker_outlives_a_crash_of_both_members(box, member):
+    """The collection is younger than the members' last checkpoint, unless somebody saw to it."""
+    scene = made(box, member)
+    with scene.load(writers=2) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="warm_up:end=kill_both").code == -9
+        marked = [server.settings()["marker"] for server in (scene.a, scene.b)]
+        for server in (scene.a, scene.b):
+            server.kill()
+        for server in (scene.a, scene.b):
+            server.start()
+        assert all(marked) and [server.settings()["marker"] for server in (scene.a, scene.b)] == marked
+        assert scene.settle("a") == "a"
+    scene.check(load, "a", committed=False)
+
+
 @pytest.mark.parametrize("member", WITHOUT_FENCE)
 def test_b_that_is_behind_keeps_a_from_stepping_down(box, member):
     scene = made(box, member)

@@ -188,7 +188,7 @@ class Member(Server):
         config = connection.command("admin", {"replSetGetConfig": 1})["config"]
         found = {f"member {one['host']}": (one["votes"], one["priority"]) for one in config["members"]}
         blocks = connection.command("config", {"find": "user_writes_critical_sections"})["cursor"]["firstBatch"]
-        marker = connection.command("local", {"find": "changeover"})["cursor"]["firstBatch"]
+        marker = connection.command("local", {"find": "changeover", "filter": {"_id": "marker"}})["cursor"]["firstBatch"]
         connection.close()
         return {**found, "blocks": blocks, "marker": marker}
 
@@ -201,7 +201,7 @@ class MongoDB(Member):
     PRIVILEGES = [
         {"resource": {"cluster": True}, "actions": [
             "replSetGetStatus", "replSetGetConfig", "replSetConfigure", "replSetStateChange", "inprog", "killop", "serverStatus",
-            "listDatabases", "getCmdLineOpts", "getParameter", "appendOplogNote"]},
+            "listDatabases", "getCmdLineOpts", "getParameter", "appendOplogNote", "fsync"]},
         {"resource": {"db": "", "collection": ""}, "actions": ["viewUser", "viewRole"]},
         {"resource": {"db": "local", "collection": ""}, "actions": ["dbStats"]},
         {"resource": {"db": "local", "collection": "changeover"}, "actions": ["find", "insert", "update", "remove"]},

@@ -894,6 +894,9 @@ class Session:
                 member.frozen_until = time.monotonic() + command["replSetFreeze"]
         return {"ok": 1.0}
 
+    def do_fsync(self, command):
+        return {"ok": 1.0, "numFiles": 1}  # everything that this one acknowledges is on disk
+
     def do_replsetheartbeat(self, command):
         member = self.member
         with member.changed:
