@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 
@@ -65,7 +66,7 @@ class Tool:
 
     def argv(self, arguments, as_json):
         prefix = self.box.network.homes["tool"].prefix if self.box.network else []
-        return [*prefix, str(program()), "-c", str(self.config_path), *(["--json"] if as_json else []), *arguments]
+        return [*prefix, *shlex.split(os.environ.get("CO_WRAPPER", "")), str(program()), "-c", str(self.config_path), *(["--json"] if as_json else []), *arguments]
 
     def spawn(self, *arguments, fault=None, guardian_fault=None, json=False, env=None):
         """Starts it and returns the Popen; for killing it, or for a second operator."""
