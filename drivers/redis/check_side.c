@@ -105,8 +105,8 @@ static void check_config_file(struct co_call *call, const struct rd_facts *side)
                 "the server runs without a config file: a fence and a promotion would be gone after a restart");
     if (!rd_marker_parse(side->state.marker, &marker))
         rd_find(call, CO_ERROR, side, "marker_place_taken",
-                "CONFIG SET " RD_MARKER_SETTING " \"\" and CONFIG REWRITE: outside cluster mode it has no effect.",
-                "the setting " RD_MARKER_SETTING ", where the run's marker is kept, is in use");
+                "Empty it (CONFIG SET, CONFIG REWRITE): docs/redis.md says what it is for.",
+                "the setting %s, where the run's marker is kept, is in use", rd_marker_setting(&side->state.version));
 }
 
 /* Valkey 8.1.1 was seen to write quotes unescaped, after which it doesn't start. */

@@ -41,14 +41,14 @@ static char *join(const struct rd_replies *replies, size_t count)
 }
 
 /* replies: CONFIG GET min-replicas-*, replica-read-only, the marker's setting; GET of the fence's key */
-static bool take_config(struct rd_state *state, redisReply *const *replies)
+static bool take_config(struct rd_state *state, const char *marker_setting, redisReply *const *replies)
 {
     const redisReply *replicas = replies[0], *read_only = replies[1], *marker = replies[2], *fence = replies[3];
 
     const char *to_write = rd_config_value(replicas, "min-replicas-to-write");
     const char *lag = rd_config_value(replicas, "min-replicas-max-lag");
     const char *only = rd_config_value(read_only, "replica-read-only");
-    const char *text = rd_config_value(marker, RD_MARKER_SETTING);
+    const char *text = rd_config_value(marker, marker_setting);
 
     state->config_known = to_write && lag && only && text && rd_parse_int(to_write, strlen(to_write), &state->min_replicas) &&
                           rd_parse_int(lag, strlen(lag), &state->max_lag);
@@ -94,7 +94,7 @@ enum co_result rd_look(struct co_call *call, struct co_conn *conn, enum rd_look_
         rd_out(conn, "INFO", "stats", NULL);
     rd_out(conn, "CONFIG", "GET", "min-replicas-*", NULL);
     rd_out(conn, "CONFIG", "GET", "replica-read-only", NULL);
-    rd_out(conn, "CONFIG", "GET", RD_MARKER_SETTING, NULL);
+    rd_out(conn, "CONFIG", "GET", rd_marker_setting(&conn->version), NULL);
     rd_out(conn, "GET", RD_FENCE_KEY, NULL);
     if (rights) {
         rd_out(conn, "ACL", "LIST", NULL);
@@ -110,7 +110,8 @@ enum co_result rd_look(struct co_call *call, struct co_conn *conn, enum rd_look_
         }
     }
     info = join(&replies, sections);
-    if (!info || rd_state_parse(ret, info) != 0 || !take_config(ret, replies.reply + sections) ||
+    if (!info || rd_state_parse(ret, info) != 0 ||
+        !take_config(ret, rd_marker_setting(&conn->version), replies.reply + sections) ||
         (rights && !take_rights(conn, ret, replies.reply + sections + 4)))
         return rd_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     return CO_DONE;
@@ -239,7 +240,7 @@ enum co_result rd_settings(struct co_call *call)
     for (size_t at = 0; at + 1 < replies.reply[0]->elements; at += 2) {
         const char *name = rd_text(replies.reply[0]->element[at]);
 
-        if (!is_secret(name) && strcmp(name, RD_MARKER_SETTING) != 0)
+        if (!is_secret(name) && strcmp(name, rd_marker_setting(&call->conn->version)) != 0)
             call->host->fact(call->ctx, "setting", name, rd_text(replies.reply[0]->element[at + 1]));
     }
     keyspace_facts(call, rd_text(replies.reply[1]));

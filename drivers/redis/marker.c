@@ -4,8 +4,10 @@
  * keys. So it lives in a setting that CONFIG REWRITE puts into the server's config file, that every version from 5.0
  * to 9 lets one change at run time, that takes any text, and that means nothing outside cluster mode (which
  * is refused): `cluster-announce-ip`. Tried: 270 kB survive CONFIG REWRITE and restarts of Redis 7.0.15 and 8.0.2
- * and Valkey 8.1.1. Before 7.0 a config line must stay below 1024 bytes, or CONFIG REWRITE cuts it (config.c of 5.0.14,
- * 6.0.20, 6.2.16): there the info text is left out when it doesn't fit. Users' keys are never involved.
+ * and Valkey 8.1.1. Valkey 9.1 takes only an address there ("too long"); from Valkey 9 on it is `ignore-warnings`, a list of
+ * start-up warnings to suppress, in which other words mean nothing. Before 7.0 a config line must stay below 1024 bytes, or
+ * CONFIG REWRITE cuts it (config.c of 5.0.14, 6.0.20, 6.2.16): there the info text is left out when it doesn't fit. Users' keys
+ * are never involved.
  *
  * Atomicity. No Redis command compares and sets a setting, scripts may not call CONFIG, and a WATCHed key would be
  * refused by the fence itself. What a server does have is one thread, sessions with names, and CLIENT LIST.
@@ -34,6 +36,11 @@
 #define SHORT_LINE 900 /* below 7.0: name, quotes and all must stay under 1024 */
 
 /* ---------------------------------------------------------------- the text */
+
+const char *rd_marker_setting(const struct rd_version *version)
+{
+    return version->flavour == RD_VALKEY && version->major >= 9 ? "ignore-warnings" : "cluster-announce-ip";
+}
 
 void rd_marker_done(struct rd_marker *marker)
 {
@@ -99,9 +106,8 @@ char *rd_marker_print(const struct rd_marker *marker)
 
 static enum co_result foreign_marker(struct co_call *call)
 {
-    return rd_fail(call, CO_NO_EFFECT, CO_E_STATE,
-                   "Empty it (CONFIG SET " RD_MARKER_SETTING " \"\"; CONFIG REWRITE): outside cluster mode it has no effect.",
-                   "the setting " RD_MARKER_SETTING " is in use; the run's marker is kept there");
+    return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "Empty it (CONFIG SET, CONFIG REWRITE): docs/redis.md says what it is for.",
+                   "the setting %s is in use; the run's marker is kept there", rd_marker_setting(&call->conn->version));
 }
 
 static enum co_result read_setting(struct co_call *call, const redisReply *reply, struct rd_marker *ret)
@@ -112,10 +118,10 @@ static enum co_result read_setting(struct co_call *call, const redisReply *reply
         rd_error_of_reply(call, reply, "the run's marker can't be read");
         return CO_NO_EFFECT;
     }
-    value = rd_config_value(reply, RD_MARKER_SETTING);
+    value = rd_config_value(reply, rd_marker_setting(&call->conn->version));
     if (!value)
         return rd_fail(call, CO_NO_EFFECT, CO_E_UNSUPPORTED, "Allow CONFIG GET for the account.",
-                       "the server doesn't show the setting " RD_MARKER_SETTING);
+                       "the server doesn't show the setting %s", rd_marker_setting(&call->conn->version));
     if (!rd_marker_parse(value, ret))
         return foreign_marker(call);
     return CO_DONE;
@@ -319,7 +325,7 @@ static enum co_result claim(struct co_call *call, struct rd_marker *ret)
 
         rd_out(call->conn, "CLIENT", "SETNAME", name, NULL);
         rd_out(call->conn, "CLIENT", "LIST", NULL);
-        rd_out(call->conn, "CONFIG", "GET", RD_MARKER_SETTING, NULL);
+        rd_out(call->conn, "CONFIG", "GET", rd_marker_setting(&call->conn->version), NULL);
         result = rd_exchange(call, call->conn, false, &replies);
         if (result != CO_DONE)
             return result;
@@ -370,7 +376,7 @@ static enum co_result write_setting(struct co_call *call, const struct rd_marker
     if (!text || !old)
         return rd_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     rd_out(call->conn, "MULTI", NULL);
-    rd_out(call->conn, "CONFIG", "SET", RD_MARKER_SETTING, text, NULL);
+    rd_out(call->conn, "CONFIG", "SET", rd_marker_setting(&call->conn->version), text, NULL);
     rd_out(call->conn, "CONFIG", "REWRITE", NULL);
     result = rd_exec(call, call->conn, true, "the marker can't be written", &replies);
     if (result != CO_DONE || !rd_exec_failed(call, &replies, "the marker can't be written to the server's config file"))
@@ -378,7 +384,7 @@ static enum co_result write_setting(struct co_call *call, const struct rd_marker
     if (!*call->err->hint || call->err->code == CO_E_SERVER)
         (void)snprintf(call->err->hint, sizeof(call->err->hint), "%s",
                        "Start the server with a config file that it may write, and check its disk.");
-    rd_out(call->conn, "CONFIG", "SET", RD_MARKER_SETTING, old, NULL);
+    rd_out(call->conn, "CONFIG", "SET", rd_marker_setting(&call->conn->version), old, NULL);
     {
         struct co_error kept = *call->err;
 
@@ -397,7 +403,7 @@ enum co_result rd_marker_get(struct co_call *call, struct co_text *ret_token, st
     RD_MARKER(marker);
     enum co_result result;
 
-    rd_out(call->conn, "CONFIG", "GET", RD_MARKER_SETTING, NULL);
+    rd_out(call->conn, "CONFIG", "GET", rd_marker_setting(&call->conn->version), NULL);
     result = rd_exchange(call, call->conn, false, &replies);
     if (result == CO_DONE)
         result = read_setting(call, replies.reply[0], &marker);

@@ -16,7 +16,6 @@
 #define RD_FENCE_TEXT "999"
 #define RD_FENCE_KEY "changeover:fence" /* the last write before a fence holds the run's token */
 #define RD_PROBE_KEY "changeover:probe"
-#define RD_MARKER_SETTING "cluster-announce-ip" /* see marker.c for why */
 #define RD_MAX_REPLY_BYTES ((size_t)64 << 20)
 #define RD_MAX_ELEMENTS ((size_t)1 << 20)
 #define RD_MAX_USERS 128     /* of which one run takes rights (before 7.0) */
@@ -53,6 +52,8 @@ struct rd_version {
     int rdb;        /* the RDB version that it writes */
 };
 void rd_version_parse(const char *info_server, struct rd_version *ret);
+/* The setting that holds the marker: see marker.c for why. */
+const char *rd_marker_setting(const struct rd_version *version);
 /* Whether a full copy of `from` can be loaded by `to`. */
 bool rd_version_can_load(const struct rd_version *from, const struct rd_version *to);
 

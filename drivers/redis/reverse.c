@@ -220,9 +220,8 @@ static enum co_result stop_probe(struct co_call *call, enum co_presence *ret)
 
 static enum co_result unname_describe(struct co_call *call, struct co_text *ret)
 {
-    const char *text = "CONFIG SET " RD_MARKER_SETTING " \"\"\nCONFIG REWRITE";
-
-    call->host->text_set(call->ctx, ret, text, strlen(text));
+    call->host->text_add(call->ctx, ret, "CONFIG SET %s \"\"\nCONFIG REWRITE",
+                         call->conn ? rd_marker_setting(&call->conn->version) : "<setting of the marker>");
     return CO_DONE;
 }
 

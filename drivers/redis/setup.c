@@ -11,12 +11,10 @@
 
 #define RESTARTS 3 /* full copies begun for this setup without the link coming up */
 
-static const char *const name_text =
-    "CONFIG SET " RD_MARKER_SETTING " \"changeover/1 id=<instance> lin=<lineage>\"\nCONFIG REWRITE";
-
 static enum co_result name_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_set(call->ctx, ret, name_text, strlen(name_text));
+    call->host->text_add(call->ctx, ret, "CONFIG SET %s \"changeover/1 id=<instance> lin=<lineage>\"\nCONFIG REWRITE",
+                         call->conn ? rd_marker_setting(&call->conn->version) : "<setting of the marker>");
     return CO_DONE;
 }
 
@@ -30,8 +28,9 @@ static enum co_result read_marker(struct co_call *call, struct co_conn *conn, st
         return rd_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE, "Grant the account what docs/redis.md lists.",
                        "CONFIG GET is refused");
     if (!rd_marker_parse(state->marker, marker))
-        return rd_fail(call, CO_NO_EFFECT, CO_E_STATE, "Empty it: outside cluster mode it has no effect.",
-                       "the setting " RD_MARKER_SETTING " is in use; the server's name is kept there");
+        return rd_fail(call, CO_NO_EFFECT, CO_E_STATE,
+                       "Empty it (CONFIG SET, CONFIG REWRITE): docs/redis.md says what it is for.",
+                       "the setting %s is in use; the server's name is kept there", rd_marker_setting(&conn->version));
     return CO_DONE;
 }
 

@@ -92,6 +92,20 @@ static void versions_and_data_files(void **unused)
     assert_false(rd_version_can_load(&valkey9, &redis8));
 }
 
+/* Valkey 9.1: "cluster-announce-ip is too long" */
+static void a_marker_goes_where_any_text_is_taken(void **unused)
+{
+    struct rd_version redis8, valkey8, valkey9;
+
+    (void)unused;
+    parse_version("redis_version:8.0.2\r\n", &redis8);
+    parse_version("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\n", &valkey8);
+    parse_version("redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2\r\n", &valkey9);
+    assert_string_equal(rd_marker_setting(&redis8), "cluster-announce-ip");
+    assert_string_equal(rd_marker_setting(&valkey8), "cluster-announce-ip");
+    assert_string_equal(rd_marker_setting(&valkey9), "ignore-warnings");
+}
+
 static void positions_compare_within_a_history(void **unused)
 {
     (void)unused;
@@ -240,6 +254,7 @@ int main(void)
         cmocka_unit_test(a_fence_needs_a_max_lag),
         cmocka_unit_test(a_writable_replica_accepts_writes),
         cmocka_unit_test(versions_and_data_files),
+        cmocka_unit_test(a_marker_goes_where_any_text_is_taken),
         cmocka_unit_test(positions_compare_within_a_history),
         cmocka_unit_test(a_promoted_server_contains_its_old_history),
         cmocka_unit_test(the_last_write_says_that_nothing_is_lost),
