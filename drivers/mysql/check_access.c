@@ -22,6 +22,8 @@ static void check_own(struct my_check *c, struct co_conn *conn)
                      "FIND_IN_SET(ID,@co_own)=0 AND "
                      "COMMAND NOT LIKE 'Binlog Dump%' AND USER=");
     my_str_quote(&sql, conn->account_user);
+    /* the thread of an event bears its definer's name, is Connect for good and came from no port */
+    my_str_add(&sql, " AND NOT (COMMAND='Connect' AND HOST NOT LIKE '%:%')");
     struct co_conn *called = c->call->conn;
     (void)called;
     if (my_check_read(c, conn, "its own sessions", my_cstr(&sql), &sets) && my_int(my_value(&sets, 0, 0), 0) > 0)

@@ -99,6 +99,16 @@ def test_an_account_that_the_tool_shares_is_found(ready):
     assert "account_shared" in [finding["code"] for finding in result.json["findings"]], result
 
 
+def test_an_event_of_the_tools_account_is_no_other_session_of_it(ready):
+    """Its thread bears the definer's name; a cutover was refused for that now and then."""
+    ready.a.query("SET GLOBAL event_scheduler = ON")
+    ready.a.query("CREATE EVENT app.naps ON SCHEDULE EVERY 1 HOUR DO DO SLEEP(20)")
+    wait_for(lambda: ready.a.query("SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE INFO LIKE '%SLEEP(20)%' AND"
+                                   " ID <> CONNECTION_ID()")[0][0], 10, "the event runs")
+    result = ready.tool("check", "--for", "cutover", json=True)
+    assert "account_shared" not in [finding["code"] for finding in result.json["findings"]], result
+
+
 def test_transactions_made_on_the_follower_are_found_and_refused(ready):
     if ready.engine == "mysql":
         ready.b.query("SET GLOBAL super_read_only=0")
