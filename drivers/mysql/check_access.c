@@ -24,8 +24,6 @@ static void check_own(struct my_check *c, struct co_conn *conn)
     my_str_quote(&sql, conn->account_user);
     /* the thread of an event bears its definer's name, is Connect for good and came from no port */
     my_str_add(&sql, " AND NOT (COMMAND='Connect' AND HOST NOT LIKE '%:%')");
-    struct co_conn *called = c->call->conn;
-    (void)called;
     if (my_check_read(c, conn, "its own sessions", my_cstr(&sql), &sets) && my_int(my_value(&sets, 0, 0), 0) > 0)
         my_find(c, "account_shared", CO_ERROR, side, "Give the tool an account that nobody else uses.",
                 "%s other sessions use the tool's account %s, which the fence doesn't lock: %s", my_value(&sets, 0, 0),
