@@ -142,7 +142,8 @@ def test_a_frozen_server_never_hangs_the_tool(ready, point, side):
         child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"{point}=delay:500")
         wait_for(lambda: child.poll() is not None or ready.at_phase(phase), 40, f"the run is at {phase}")
         server = ready.server(side)
-        server.freeze()
+        if server.pid():  # a fence that stops the server leaves nothing to freeze
+            server.freeze()
         try:
             if phase not in ("open", "reverse"):
                 wait_for(lambda: child.poll() is not None, 40 if phase == "warm_up" else 12, "the tool ends while the server is frozen")

@@ -1,5 +1,6 @@
 """What goes wrong in a case, how it is put right again, and how one sees that it was met."""
 import pathlib
+import subprocess
 
 from matrix import WAYS
 from sandbox import Violation, process, wait_for
@@ -93,7 +94,19 @@ def disturb(scene, case, source, go_on):
 
 def start(servers):
     for server in servers:
+        wait_for(lambda: started(server), 60, f"{server.name} is started")
+
+
+def started(server):
+    """In `reverse` the tool starts a source that is down as well, and works on its files before: who comes second is refused, and
+    an operator would look, and try again."""
+    if server.pid():
+        return True
+    try:
         server.start()
+    except subprocess.CalledProcessError:
+        return False
+    return True
 
 
 def legs_of(scene, pair, letter, source):
