@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """Counts what the JUnit files of one run say, names each failure and skip, and prints the counts last.
 
-usage: summary.py [--write FILE --title TITLE] FOLDER [STAGE...]     STAGE: something that failed and has no file, such as a build
+usage: summary.py [--write FILE] FOLDER [STAGE...]     STAGE: something that failed and has no file, such as a build
 
---write replaces the section TITLE of a Markdown file (docs/tested.md) with this run: date, versions, counts, failures, skips.
+--write puts a row for each suite into a Markdown file (docs/tested.md), with date and commit, in the place of the row that the
+suite has of an earlier run; and what failed and what was skipped.
 """
 import argparse
 import collections
@@ -19,8 +20,9 @@ import xml.etree.ElementTree as tree
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 HEAD = """# What was tested
 
-Written by `tools/summary.py` from the result files of a run (`tools/test --full`, or a part of it by pytest); don't edit. What the
-fault suite found case by case is in [faults.md](faults.md).
+Written by `tools/test --full [SUITE...]`; don't edit. Each row is the newest run of that suite, at the commit that it names.
+`pytest-conformance-NAME` is the one suite that all engines share, with the cases that only this engine has; a name with a number is another
+version of the server. What the fault suite found case by case is in [faults.md](faults.md).
 """
 # how each server and client library says its version; what isn't there isn't listed
 VERSIONS = {
@@ -85,39 +87,54 @@ def version_of(argv):
     return found[0] if found else None
 
 
-def section(title, suites, stages, total):
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+def revision():
+    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "?"
+
+
+def rows(suites, stages):
+    """{suite: (its row, its failures and skips)}"""
+    when = f"{datetime.date.today().isoformat()} | {revision()}"
+    made = {stage: (f"| {stage} | {when} | 0 | 1 | 0 | |", [f"- {stage}: failed: it didn't run to its end"]) for stage in stages}
+    for one in suites:
+        failed = one.count["failed"] + bool(one.broken)
+        row = f"| {one.name} | {when} | {one.count['passed']} | {failed} | {one.count['skipped']} | {one.seconds / 60:.1f} |"
+        notes = [f"- {one.name}: failed: {one.broken}"] if one.broken else []
+        notes += [f"- {one.name}: failed: {name}: {why}" for what, name, why in one.told if what == "failed"]
+        skipped = collections.Counter(why or "no reason given" for what, _, why in one.told if what == "skipped")
+        notes += [f"- {one.name}: skipped: {times} x {why}" for why, times in sorted(skipped.items())]
+        made[one.name] = (row, notes)
+    return made
+
+
+def earlier(path):
+    """What the file has of other runs, in the same form."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        row = re.match(r"\| (\S+) \| \d{4}-", line)
+        note = re.match(r"- (\S+): (failed|skipped): ", line)
+        if row:
+            found[row[1]] = (line, [])
+        elif note and note[1] in found:
+            found[note[1]][1].append(line)
+    return found
+
+
+def write(path, suites, stages):
     versions = {name: version_of(argv) for name, argv in VERSIONS.items()}
     system = platform.freedesktop_os_release().get("PRETTY_NAME", "?")
-    lines = [f"## {title}", "", f"{datetime.date.today().isoformat()}, commit {commit.stdout.strip() or '?'}, {system}, {platform.machine()}: "
-             + ", ".join(f"{name} {version}" for name, version in versions.items() if version) + ".", "",
-             f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped.", "",
-             "| suite | passed | failed | skipped | minutes |", "| --- | ---: | ---: | ---: | ---: |"]
-    lines += [f"| {one.name} | {one.count['passed']} | {one.count['failed']} | {one.count['skipped']} | {one.seconds / 60:.1f} |"
-              for one in suites]
-    lines.append("")
-    lines += [f"- failed: {stage}" for stage in stages]
-    lines += [f"- failed: {one.name}: {one.broken}" for one in suites if one.broken]
-    lines += [f"- failed: {one.name}: {name}: {why}" for one in suites for what, name, why in one.told if what == "failed"]
-    skipped = collections.Counter((one.name, re.sub(r"^.*?: (?=\w+:)", "", why) or "no reason given") for one in suites
-                                  for what, _, why in one.told if what == "skipped")
-    lines += [f"- skipped: {suite}: {times} x {why}" for (suite, why), times in sorted(skipped.items())]
-    return lines
-
-
-def write(path, title, lines):
-    text = path.read_text(encoding="utf-8") if path.exists() else HEAD
-    begin = text.find(f"## {title}\n")
-    if begin >= 0:
-        after = text.find("\n## ", begin)
-        text = text[:begin].rstrip("\n") + "\n" + (text[after:] if after >= 0 else "")
-    path.write_text(text.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    all_rows = {**earlier(path), **rows(suites, stages)}
+    lines = ["", f"{system}, {platform.machine()}: " + ", ".join(f"{name} {version}" for name, version in versions.items() if version) + ".", "",
+             "| suite | date | commit | passed | failed | skipped | minutes |", "| --- | --- | --- | ---: | ---: | ---: | ---: |"]
+    lines += [all_rows[name][0] for name in sorted(all_rows)]
+    lines += ["", "## What failed, what was skipped", ""]
+    lines += [note for name in sorted(all_rows) for note in all_rows[name][1]]
+    path.write_text(HEAD + "\n".join(lines).rstrip("\n") + "\n", encoding="utf-8")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", type=pathlib.Path)
-    parser.add_argument("--title", default="The whole suite")
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("stages", nargs="*")
     options = parser.parse_args()
@@ -134,7 +151,7 @@ def main():
         for what, name, why in suite.told:
             print(f"{what.upper():8} {suite.name}: {name}  {why}")
     if options.write:
-        write(options.write, options.title, section(options.title, suites, options.stages, total))
+        write(options.write, suites, options.stages)
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped")
     return 1 if total["failed"] or not total["passed"] else 0
 

@@ -18,5 +18,10 @@ def sample(config, items, group_of, size_of):
             groups.setdefault(group, []).append(item)
     for group, members in sorted(groups.items()):
         kept.update(chooser.sample(members, min(len(members), size_of(group))))
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = [item for item in items if item in kept]
+    drop(config, items, [item for item in items if item not in kept])
+
+
+def drop(config, items, dropped):
+    dropped = set(dropped)
+    config.hook.pytest_deselected(items=list(dropped))
+    items[:] = [item for item in items if item not in dropped]
