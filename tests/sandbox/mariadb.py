@@ -331,21 +331,22 @@ class MySQL(MariaDB):
         connection.close()
 
     def configuration(self):
-        return (f"[mysqld]\ndatadir={self.data}\nport={self.port}\nbind-address=127.0.0.1\nsocket={self.folder}/s\nmysqlx=OFF\n"
+        return (f"[mysqld]\ndatadir={self.data}\nport={self.port}\nbind-address={self.bind}\nsocket={self.folder}/s\nmysqlx=OFF\n"
                 f"pid-file={self.folder}/pid\ntmpdir={self.folder}\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
                 "gtid-mode=ON\nenforce-gtid-consistency=ON\nlog-replica-updates=ON\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
                 "innodb-redo-log-capacity=16M\nsecure-file-priv=NULL\nskip-name-resolve=0\nmax-connections=80\nreplica-net-timeout=5\n"
                 "report-host=127.0.0.1\n")
 
     def argv(self):
-        return [self.program("mysqld"), f"--defaults-file={self.folder}/my.cnf", *as_root(), *self.places()]
+        return [*self.prefix, self.program("mysqld"), f"--defaults-file={self.folder}/my.cnf", *as_root(), *self.places()]
 
     def connect(self, user="root", database=None, timeout_s=5.0):
         import ssl  # the server's own certificate; without TLS the password would need another library
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        return pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database, ssl=context,
-                               autocommit=True, connect_timeout=timeout_s, read_timeout=timeout_s, write_timeout=timeout_s)
+        with self.inside():
+            return pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database, ssl=context,
+                                   autocommit=True, connect_timeout=timeout_s, read_timeout=timeout_s, write_timeout=timeout_s)
 
     def set_apply_delay(self, ms):
         self.query("STOP REPLICA SQL_THREAD")
