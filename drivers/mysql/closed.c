@@ -571,6 +571,29 @@ enum co_result my_read_only_set(struct co_call *call)
     return my_change(call, call->conn, read_only_sql(call->conn), NULL);
 }
 
+/* read_only waits for statements that run, such as one that waits for a row that somebody has locked: they get what
+ * drain.timeout grants, in the server's whole seconds, and are then ended or not, as it says there. Who only holds LOCK TABLES
+ * runs nothing and isn't ended: then the run is undone. */
+static enum co_result set_patiently(struct co_call *call, const char *sql)
+{
+    bool end = false;
+    int64_t patience_s = (call->host->drain_patience_ms(call->ctx, &end) + 999) / 1000;
+    unsigned ended = 0;
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_change_waiting(call, call->conn, sql,
+                                         patience_s < 1   ? 1
+                                         : patience_s > 2 ? 2
+                                                          : (int)patience_s,
+                                         &sets);
+    if (r == CO_DONE || sets.error != 1205 /* lock wait timeout */ || !end)
+        return r;
+    struct co_error saved = *call->err;
+    if (my_sessions_end_running(call, &ended) == CO_DONE && ended)
+        return CO_AGAIN;
+    *call->err = saved;
+    return r;
+}
+
 enum co_result my_read_only_hold(struct co_call *call)
 {
     MY_STR_AUTO sql = {0};
@@ -582,7 +605,7 @@ enum co_result my_read_only_hold(struct co_call *call)
         end_rows(&sql);
     }
     my_str_add(&sql, read_only_sql(call->conn));
-    return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
+    return sql.overflow ? my_out_of_memory(call) : set_patiently(call, my_cstr(&sql));
 }
 
 /* The values that prepare() noted; a source without a note was writable. */

@@ -103,6 +103,9 @@ enum co_result my_exec(struct co_call *call, struct co_conn *conn, const char *s
 /* One packet: takes the marker's lock, checks that the marker holds the run's token (outside a run: that it is
  * free), then `sql` (statements, each ended by ';'). The server stops at the first one that fails. */
 enum co_result my_change(struct co_call *call, struct co_conn *conn, const char *sql, struct my_sets *ret_or_null);
+/* The same; the server's waits for locks end after at most so many seconds. */
+enum co_result my_change_waiting(struct co_call *call, struct co_conn *conn, const char *sql, int most_s,
+                                 struct my_sets *ret_or_null);
 /* The same call with a deadline in so many milliseconds, if its own isn't sooner: for queries within a step that may take
  * hours. */
 struct co_call my_brief(const struct co_call *call, int64_t ms);
@@ -235,6 +238,8 @@ enum co_result my_sessions_end_all(struct co_call *call);
 /* Those of the users that have an account of that scope, by name. */
 enum co_result my_sessions_end_of(struct co_call *call, enum my_scope scope);
 enum co_result my_sessions_probe_of(struct co_call *call, enum my_scope scope, enum co_presence *ret);
+/* Ends what is running there, but for what only waits for a lock; *ret_ended: how many. */
+enum co_result my_sessions_end_running(struct co_call *call, unsigned *ret_ended);
 enum co_result my_drain(struct co_call *call, bool end, struct co_text *remaining);
 enum co_result my_end_sessions(struct co_call *call, const char *keep_actor);
 

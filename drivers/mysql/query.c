@@ -202,6 +202,12 @@ static enum co_result guard_failed(struct co_call *call, struct co_conn *conn, u
 
 enum co_result my_change(struct co_call *call, struct co_conn *conn, const char *sql, struct my_sets *ret_or_null)
 {
+    return my_change_waiting(call, conn, sql, 2, ret_or_null);
+}
+
+enum co_result my_change_waiting(struct co_call *call, struct co_conn *conn, const char *sql, int most_s,
+                                 struct my_sets *ret_or_null)
+{
     MY_SETS_AUTO own = {0};
     struct my_sets *sets = ret_or_null ? ret_or_null : &own;
     MY_STR_AUTO packet = {0};
@@ -212,7 +218,7 @@ enum co_result my_change(struct co_call *call, struct co_conn *conn, const char 
     if (left_ms < 50)
         return my_fail(call, CO_NO_EFFECT, CO_E_TIMEOUT, "", "no time was left for a change");
     int wait_s = left_ms >= 2500 ? 2 : left_ms >= 1300 || my_is_mysql(conn) ? 1 : 0;
-    my_str_addf(&packet, "SET SESSION lock_wait_timeout=%d;", wait_s);
+    my_str_addf(&packet, "SET SESSION lock_wait_timeout=%d;", wait_s < most_s ? wait_s : most_s);
     my_str_add(&packet, "SELECT EXP(IF(GET_LOCK('changeover.marker',1)=1,0,1e6));");
     my_str_add(&packet, "SELECT EXP(IF((SELECT token FROM " MY_SCHEMA ".marker WHERE id=1) IN (");
     my_str_quote(&packet, call->run ? call->run->token : "");

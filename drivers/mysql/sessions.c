@@ -180,14 +180,21 @@ static enum co_result bypass_users(struct co_call *call)
     return r;
 }
 
-/* `polite`: leaves alone what is in flight and could still be acknowledged. */
-static enum co_result foreign_read(struct co_call *call, bool polite, struct foreign *ret)
+enum manner {
+    ALL,
+    POLITE, /* leaves alone what is in flight and could still be acknowledged */
+    RUNNING /* leaves alone what runs nothing, and what only waits for a table's or the server's lock */
+};
+
+static enum co_result foreign_read(struct co_call *call, enum manner manner, struct foreign *ret)
 {
     MY_STR_AUTO sql = {0};
     MY_SETS_AUTO sets = {0};
     my_own_sql(call, &sql);
     my_str_add(&sql, "SELECT p.ID,p.USER,p.HOST,p.COMMAND,p.TIME,p.STATE,");
-    if (polite && !my_is_mysql(call->conn) && call->conn->bypass && *call->conn->bypass)
+    if (manner == RUNNING)
+        my_str_add(&sql, "p.COMMAND='Sleep' OR COALESCE(p.STATE,'') LIKE 'Waiting for%lock'");
+    else if (manner == POLITE && !my_is_mysql(call->conn) && call->conn->bypass && *call->conn->bypass)
         my_str_addf(&sql,
                     "p.USER IN (%s) AND (p.COMMAND<>'Sleep' OR p.ID IN (SELECT trx_mysql_thread_id FROM "
                     "information_schema.INNODB_TRX))",
@@ -228,7 +235,7 @@ enum co_result my_sessions_probe(struct co_call *call, enum co_presence *ret)
     __attribute__((cleanup(foreign_done))) struct foreign f = {0};
     enum co_result r = bypass_users(call);
     if (r == CO_DONE)
-        r = foreign_read(call, call->role == CO_SOURCE, &f);
+        r = foreign_read(call, call->role == CO_SOURCE ? POLITE : ALL, &f);
     if (r == CO_DONE)
         *ret = f.total == f.held_back ? CO_PRESENT : CO_ABSENT;
     return r;
@@ -239,14 +246,24 @@ enum co_result my_sessions_end_idle(struct co_call *call)
     __attribute__((cleanup(foreign_done))) struct foreign f = {0};
     enum co_result r = bypass_users(call);
     if (r == CO_DONE)
-        r = foreign_read(call, true, &f);
+        r = foreign_read(call, POLITE, &f);
     return r == CO_DONE ? kill_ids(call, call->conn, true, f.kill, f.kill_count) : r;
+}
+
+enum co_result my_sessions_end_running(struct co_call *call, unsigned *ret_ended)
+{
+    __attribute__((cleanup(foreign_done))) struct foreign f = {0};
+    enum co_result r = foreign_read(call, RUNNING, &f);
+    if (r == CO_DONE)
+        r = kill_ids(call, call->conn, true, f.kill, f.kill_count);
+    *ret_ended = (unsigned)f.kill_count;
+    return r;
 }
 
 enum co_result my_sessions_end_all(struct co_call *call)
 {
     __attribute__((cleanup(foreign_done))) struct foreign f = {0};
-    enum co_result r = foreign_read(call, false, &f);
+    enum co_result r = foreign_read(call, ALL, &f);
     if (r == CO_DONE && f.kill_count)
         r = kill_ids(call, call->conn, true, f.kill, f.kill_count);
     if (r != CO_DONE || f.total == 0)
@@ -264,7 +281,7 @@ enum co_result my_sessions_end_all(struct co_call *call)
 static enum co_result sessions_of(struct co_call *call, enum my_scope scope, struct foreign *ret)
 {
     if (scope == MY_SCOPE_ALL)
-        return foreign_read(call, false, ret);
+        return foreign_read(call, ALL, ret);
     MY_SETS_AUTO accounts = {0};
     MY_SETS_AUTO sets = {0};
     MY_STR_AUTO sql = {0};
@@ -316,7 +333,7 @@ enum co_result my_drain(struct co_call *call, bool end, struct co_text *remainin
     call->host->text_set(call->ctx, remaining, "", 0);
     enum co_result r = bypass_users(call);
     if (r == CO_DONE)
-        r = foreign_read(call, !end, &f);
+        r = foreign_read(call, end ? ALL : POLITE, &f);
     if (r != CO_DONE || f.total == 0)
         return r;
     /* who slipped in while accounts were being locked is ended in either case: only what is in flight is waited for */

@@ -305,6 +305,10 @@ struct co_host {
     enum co_result (*pipe_ticking)(void *ctx, const struct co_command *from, const struct co_command *to,
                                    void (*tick)(void *arg, int64_t done_bytes), void *arg, int64_t deadline_ns, int *ret_from,
                                    int *ret_to, struct co_text *err_out, struct co_error *err);
+
+    /* For a fence that waits for what is being written: how many milliseconds that gets to end by itself
+     * (drain.timeout), and whether it is then to be ended (drain.on_timeout). */
+    int64_t (*drain_patience_ms)(void *ctx, bool *ret_end);
 };
 
 /* ---------------------------------------------------------------- the call */

@@ -205,6 +205,13 @@ static const char *const *host_argv_option(void *ctx, int side, const char *name
     return value ? (const char *const *)value->argv : NULL;
 }
 
+static int64_t host_drain_patience_ms(void *ctx, bool *ret_end)
+{
+    const struct co_pair_config *config = state_of(ctx)->pair->pair_config;
+    *ret_end = !config->drain.refuse;
+    return config->drain.timeout_ms;
+}
+
 static const char *host_url_param(void *ctx, enum co_side side, const char *name)
 {
     if (!is_side(side) || !name)
@@ -394,4 +401,5 @@ const struct co_host co_host_table = {
     .text_new = host_text_new,
     .text_get = host_text_get,
     .pipe_ticking = co_host_pipe_ticking,
+    .drain_patience_ms = host_drain_patience_ms,
 };

@@ -77,8 +77,11 @@ def test_a_statement_whose_client_is_gone_is_seen_gone_before_the_capture(ready)
     thread.join(10)
 
 
-def test_a_statement_that_waits_for_a_row_longer_than_the_fence_may_is_named_and_a_serves_on(ready):
-    """read_only waits for what is writing. Nothing of the tool's is left waiting behind it."""
+@pytest.mark.parametrize("on_timeout", ["end", "refuse"])
+def test_a_statement_that_waits_for_a_row_is_ended_or_the_run_undone_as_configured(ready, on_timeout):
+    """read_only waits for what is writing, also for what waits for a row. Nothing of the tool's is left waiting behind it."""
+    ready.pair.extra["drain"] = {"timeout": "300ms", "on_timeout": on_timeout}
+    ready.tool.write_config()
     holder = ready.a.connect("root", database="app", timeout_s=60)
     holder.begin()
     holder.cursor().execute("SELECT * FROM ledger WHERE k = 'before-1' FOR UPDATE")
@@ -95,7 +98,8 @@ def test_a_statement_that_waits_for_a_row_longer_than_the_fence_may_is_named_and
     wait_for(lambda: ready.a.query("SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE ledger%'"), 10, "it waits")
     result = ready.tool("cutover", "--yes", "--when-ready=20s", json=True)
     ready.note(result.code, "a")
-    assert result.code in (0, 4), result  # what waits is ended where the server lets read_only pass it
+    assert result.code == (0 if on_timeout == "end" else 4), result
+    assert not ready.server(ready.primary).query("SELECT 1 FROM app.ledger WHERE k = 'late'")
     if result.code == 4:
         assert ready.a.settings() == before and ready.a.is_open()
         assert not ready.a.query("SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE '%read_only%' AND ID <> CONNECTION_ID()")

@@ -85,7 +85,7 @@ def run_case(scene, case):
     load.check_not_lost(now)
     load.check_one_open(source, OTHER[source], since, committed=now != source)
     outcome.met = faults.met() and (case.action != "fsync_fails" or scene.sync.met())
-    leave(scene, outcome, source, now, before)
+    leave(scene, outcome, source, now, before, crashed_target=case.action in ("crash_target", "crash_both"))
     outcome.primary, outcome.seconds = now, time.monotonic() - began
     return outcome
 
@@ -155,7 +155,7 @@ def settings_of(scene):
     return [{side: pair.side(side).settings() for side in "ab"} for pair in scene.pairs]
 
 
-def leave(scene, outcome, source, now, before):
+def leave(scene, outcome, source, now, before, crashed_target=False):
     """What the run left is as it was, or as it must be; and the next case can begin."""
     if now != source:
         if 6 in outcome.codes or scene.tool("lag").code > 1:
@@ -167,14 +167,15 @@ def leave(scene, outcome, source, now, before):
         if again.code != 0:
             raise Violation(f"setup after an undone run\n{again!r}")
     else:
-        wait_for(lambda: same(scene, before, OTHER[source]), 20, "the target's settings as before the run")
+        wait_for(lambda: same(scene, before, OTHER[source], crashed_target), 20, "the target's settings as before the run")
 
 
-def same(scene, before, side):
+def same(scene, before, side, crashed=False):
     for pair, was in zip(scene.pairs, before):
         now = pair.side(side).settings()
+        itself = pair.side(side).restart_resets if crashed else ()  # the server's own doing
         different = {name: (was[side].get(name), now.get(name)) for name in {*was[side], *now}
-                     if was[side].get(name) != now.get(name)}
+                     if was[side].get(name) != now.get(name) and name not in itself}
         if different:
             raise LookupError(f"changed on {side} of {pair.name}: {different}")
     return True

@@ -20,6 +20,7 @@ class Server:
 
     engine = ""
     kinds = ("ordinary", "superuser", "reconnecting", "long")
+    restart_resets = ()  # names of settings() that a restart alone sets to what the server's configuration says
 
     def __init__(self, box, name):
         self.box = box

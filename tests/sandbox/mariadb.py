@@ -266,6 +266,7 @@ class MariaDB(Server):
 class MySQL(MariaDB):
     """A real MySQL, from the folder that tools/make-mysql-server makes (CO_MYSQL_SERVER), or from the PATH."""
     engine = "mysql"
+    restart_resets = ("variable event_scheduler",)  # on by default; a follower's is off, and each of its events too
     gtid_variable = "gtid_executed"
     gtid_contains = "SELECT GTID_SUBSET('{own}', '{all}')"
 
