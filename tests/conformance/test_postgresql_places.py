@@ -1,4 +1,5 @@
-"""PostgreSQL set up where it isn't simple: interrupted at every step, paths that a shell would take apart, TLS between the servers."""
+"""PostgreSQL set up where it isn't simple: interrupted at every step, paths that a shell would take apart, TLS between the servers,
+configuration outside of the data directory, tablespaces."""
 import os
 import shutil
 import subprocess
@@ -6,6 +7,8 @@ import subprocess
 import pytest
 
 from sandbox import wait_for
+from sandbox.box import Pair
+from sandbox.postgresql_debian import PostgreSQLDebian
 from sandbox.scenario import Scenario
 
 pytestmark = [pytest.mark.engines("postgresql"), pytest.mark.full]
@@ -82,3 +85,52 @@ def test_tls_is_verified_between_the_servers_too(box, engine):
     shutil.copy(box.folder / "stranger.crt", authority)
     assert scene.tool("lag").code == 3
     assert os.path.exists(scene.a.data / "server.key")
+
+
+# ---------------------------------------------------------------- Debian's clusters
+
+def debian_pair(box, **options):
+    if PostgreSQLDebian.missing():
+        pytest.skip(PostgreSQLDebian.missing())
+    a, b = (box.add(PostgreSQLDebian(box, name)) for name in ("main-a", "main-b"))
+    pair = Pair("main", "postgresql", a, b)
+    a.prepare_pair(pair, **options)
+    for server in (a, b):
+        server.start()
+    a.fill(pair)
+    return pair
+
+
+def there(scene, side):
+    """In service with what is its own: the port, the paths, who is let in."""
+    server = scene.server(side)
+    return server.query("SELECT current_setting('port')::int, current_setting('data_directory'), current_setting('config_file'), "
+                        "current_setting('hba_file'), current_setting('unix_socket_directories')")[0]
+
+
+@pytest.mark.parametrize("fence", ["soft", "stop"])
+def test_a_debian_cluster_keeps_its_configuration_there_and_back(box, fence):
+    """pg_createcluster's: configuration in a folder of its own, another one on each side, pg_ctlcluster to start and stop."""
+    scene = Scenario.of(box, debian_pair(box, fence=fence))
+    with open(scene.b.etc / "pg_hba.conf", "a", encoding="ascii") as file:
+        file.write("host app app 192.0.2.7/32 scram-sha-256  # only on B\n")
+    with open(scene.b.etc / "conf.d" / "own.conf", "w", encoding="ascii") as file:
+        file.write("work_mem = 7MB\n")
+    scene.b.query("SELECT pg_reload_conf()")
+    files = {side: scene.server(side).own_files() for side in "ab"}
+    before = {side: there(scene, side) for side in "ab"}
+    assert before["a"][0] != before["b"][0] and before["b"][2] == str(scene.b.etc / "postgresql.conf")
+    scene.set_up()
+    assert not (scene.b.data / "postgresql.conf").exists()
+    for kind, primary in (("cutover", "b"), ("rollback", "a"), ("cutover", "b")):
+        source = scene.primary
+        with scene.load(writers=4) as load:
+            wait_for(lambda: load.count() > 20, 20, "the load runs")
+            assert scene.run(kind).code == 0
+        assert scene.check(load, source, committed=True) == primary
+        scene.caught_up()
+        assert {side: there(scene, side) for side in "ab"} == before
+        assert {side: scene.server(side).own_files() for side in "ab"} == files
+        assert scene.b.query("SHOW work_mem") == [("7MB",)]
+    scene.must("detach", "--yes")
+    assert scene.b.own_files() == files["b"]
