@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#include "tablespaces.h"
+
 static const struct pg_question questions[] = {
     {"managed_service", CO_ERROR, PG_AT_ALL, PG_OF_BOTH, 0, 0,
      "SELECT string_agg(rolname, ', ') FROM pg_roles WHERE rolname IN ('rdsadmin', 'rds_superuser', 'cloudsqladmin', "
@@ -52,18 +54,67 @@ static void check_machines(struct pg_checkup *checkup)
                "no way back");
 }
 
+static bool will_copy(struct pg_checkup *checkup)
+{
+    struct co_call *call = checkup->call;
+    return checkup->stage == CO_CHECK_SETUP && !checkup->follows && checkup->source &&
+           call->host->endpoint(call->ctx, checkup->target_side)->has_host &&
+           call->host->side_option(call->ctx, checkup->target_side, "host.data_directory");
+}
+
+/* Each tablespace's folder on the target: named; empty, writable and large enough, or an error. */
+static enum co_result check_tablespaces(struct pg_checkup *checkup)
+{
+    static const char remedy[] =
+        "Make it an empty folder of the server's account there, or name another one: setup: {tablespaces: "
+        "[/folder/on/a=/folder/on/b]}.";
+    static const char script[] =
+        PG_SPACE_USABLE "c=\"$d.changeover-copy\"; usable \"$1\" 2>&1 || exit 1\n"
+                        "q=$1; while [ ! -e \"$q\" ]; do q=$(dirname \"$q\"); done; df -Pk \"$q\" | awk "
+                        "'NR == 2 {print $4}'\n";
+    struct co_call *call = checkup->call;
+    if (!will_copy(checkup))
+        return CO_DONE;
+    PG_SPACES spaces = {0};
+    if (pg_spaces_look(call, checkup->source, checkup->target_side, &spaces) != CO_DONE) {
+        if (!checkup->source->broken)
+            pg_say(checkup, (int)checkup->target_side, CO_ERROR, "tablespace_not_usable", call->err->hint, "%s",
+                   call->err->message);
+        return checkup->source->broken ? CO_NO_EFFECT : CO_DONE;
+    }
+    for (size_t i = 0; i < spaces.count; i++) {
+        const struct pg_space *space = &spaces.items[i];
+        const char *args[] = {space->to}, *out = "";
+        int status = 0;
+        pg_say(checkup, (int)checkup->source_side, CO_INFO, "tablespaces", "",
+               "tablespace %s at %s is copied to %s on the target", space->name, space->from, space->to);
+        if (pg_machine(call, checkup->target_side, script, args, 1, NULL, &out, &status) != CO_DONE)
+            return CO_DONE; /* host_run_failed says why */
+        char line[300];
+        pg_one_line(line, sizeof line, out);
+        int64_t free_kib = pg_int(line, -1);
+        if (status != 0)
+            pg_say(checkup, (int)checkup->target_side, CO_ERROR, "tablespace_not_usable", remedy,
+                   "tablespace %s can't be copied to the target: %s", space->name, line);
+        else if (free_kib >= 0 && free_kib * 1024 < space->bytes + space->bytes / 20)
+            pg_say(checkup, (int)checkup->target_side, CO_ERROR, "no_disk_space", "Free some, or use a larger disk.",
+                   "the target's machine has %lld MiB free in %s; the source's tablespace %s has %lld MiB",
+                   (long long)(free_kib / 1024), space->to, space->name, (long long)(space->bytes >> 20));
+    }
+    return CO_DONE;
+}
+
 /* Free space where the copy goes, and whether the machine's data directory is the server's. */
 static enum co_result check_disk(struct pg_checkup *checkup)
 {
     struct co_call *call = checkup->call;
-    const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, checkup->target_side);
-    if (checkup->stage != CO_CHECK_SETUP || checkup->follows || !checkup->source || !endpoint->has_host ||
-        !call->host->side_option(call->ctx, checkup->target_side, "host.data_directory"))
+    if (!will_copy(checkup))
         return CO_DONE;
     PG_RESULT rows = NULL;
     enum co_result result = pg_query(call, checkup->source, PG_READ,
                                      "SELECT sum(pg_database_size(oid))::bigint + (SELECT coalesce(sum(size), 0)::bigint FROM "
-                                     "pg_ls_waldir()) FROM pg_database",
+                                     "pg_ls_waldir()) - (SELECT coalesce(sum(pg_tablespace_size(oid)), 0)::bigint FROM "
+                                     "pg_tablespace WHERE pg_tablespace_location(oid) LIKE '/%') FROM pg_database",
                                      0, NULL, &rows);
     if (result != CO_DONE)
         return checkup->source->broken ? result : CO_DONE;
@@ -154,7 +205,8 @@ enum co_result pg_check_environment(struct pg_checkup *checkup)
     check_pooler(checkup, checkup->target, checkup->target_side);
     check_machines(checkup);
     enum co_result result = pg_ask(checkup, questions, sizeof questions / sizeof *questions);
-    static enum co_result (*const checks[])(struct pg_checkup *) = {check_disk, check_hba_writable, check_login};
+    static enum co_result (*const checks[])(struct pg_checkup *) = {check_disk, check_tablespaces, check_hba_writable,
+                                                                    check_login};
     for (size_t i = 0; result == CO_DONE && i < sizeof checks / sizeof *checks; i++)
         result = checks[i](checkup);
     return result;

@@ -14,6 +14,8 @@ static const struct co_option options[] = {
     {"setup.method", CO_OPT_PAIR, CO_OPT_ENUM, "basebackup", "basebackup", "How setup copies a to b."},
     {"setup.replace_b", CO_OPT_PAIR, CO_OPT_BOOL, NULL, "false",
      "Setup may replace a cluster on b that holds data; its data directory is moved aside and kept."},
+    {"setup.tablespaces", CO_OPT_PAIR, CO_OPT_ARGV, NULL, NULL,
+     "Where a's tablespaces go on b when not to the same path: [/folder/on/a=/folder/on/b, ...]."},
     {"host.data_directory", CO_OPT_SIDE, CO_OPT_STRING, NULL, NULL, "The server's data directory on that side's machine."},
     {"host.bin_directory", CO_OPT_SIDE, CO_OPT_STRING, NULL, NULL,
      "The folder of the server's programs on that side's machine; default: where Debian and Red Hat put them, else PATH."},

@@ -39,10 +39,12 @@ enum co_result pg_machine(struct co_call *call, enum co_side side, const char *s
     PG_TEXT full = {0};
     pg_text_add(&full, pg_machine_prologue);
     pg_text_add(&full, script);
-    const char *argv[52] = {"sh",          "-c", pg_text_str(&full), "changeover", data, call->run ? call->run->token : "",
-                            bin ? bin : ""};
+    const char *argv[220] = {"sh",          "-c", pg_text_str(&full), "changeover", data, call->run ? call->run->token : "",
+                             bin ? bin : ""};
     size_t count = 7;
-    for (size_t i = 0; i < arg_count && count + 1 < sizeof argv / sizeof *argv; i++)
+    if (count + arg_count >= sizeof argv / sizeof *argv)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "", "%zu arguments are too many for a script", arg_count);
+    for (size_t i = 0; i < arg_count; i++)
         argv[count++] = args[i];
     struct co_text *out = host->text_new(call->ctx), *err_out = host->text_new(call->ctx);
     if (full.failed || !out || !err_out)

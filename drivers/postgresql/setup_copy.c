@@ -5,11 +5,14 @@
  *     run; then the old one is moved aside to <data>.before-changeover-<run> and the copy takes its place, with
  *     standby.signal in it already, so that it can't start as a primary. Only the copy's own folder is ever wiped.
  *   - The target keeps what is its own: configuration, certificates, wherever they are.
+ *   - Tablespaces are copied into folders that are empty (tablespaces.c).
  *   - The copy runs by itself on that machine; a tool that dies leaves it running, and the next setup finds it. One that
  *     died is begun again, and that is said. */
 #include "pg.h"
 
 #include <stdio.h>
+
+#include "tablespaces.h"
 
 static bool is_follower(struct co_call *call, bool *ret_primary, enum co_result *ret_result)
 {
@@ -102,8 +105,17 @@ static enum co_result copy_describe(struct co_call *call, struct co_text *ret)
     const char *data = call->host->side_option(call->ctx, call->side, "host.data_directory");
     PG_TEXT conninfo = {0};
     pg_conninfo(call, call->side, true, NULL, &conninfo);
-    call->host->text_add(call->ctx, ret, "pg_basebackup -D %s.changeover-copy -d \"%s\" -X stream -S %s -c fast\n",
-                         data ? data : "<data_directory>", pg_text_str(&conninfo), pg_other_slot(call->side));
+    PG_SPACES spaces = {0};
+    PG_TEXT words = {0};
+    if (call->other && pg_spaces_look(call, call->other, call->side, &spaces) != CO_DONE)
+        *call->err = (struct co_error){0}; /* the step itself says it */
+    for (size_t i = 0; i < spaces.count; i++) {
+        pg_text_add(&words, " -T ");
+        pg_space_mapping(&spaces.items[i], &words);
+    }
+    call->host->text_add(call->ctx, ret, "pg_basebackup -D %s.changeover-copy -d \"%s\" -X stream -S %s -c fast%s\n",
+                         data ? data : "<data_directory>", pg_text_str(&conninfo), pg_other_slot(call->side),
+                         pg_text_str(&words));
     return CO_DONE;
 }
 
@@ -162,20 +174,31 @@ static enum co_result may_replace(struct co_call *call, const struct copy_state 
                    "the target's data directory holds something, and no server answers that could say whether it is empty");
 }
 
-static const char worker_script[] =
-    "c=\"$d.changeover-copy\"; echo \"running $$ $1\" > \"$c.state\"\n"
-    "if tool pg_basebackup -w -D \"$c\" -d \"$2\" -X stream -S \"$3\" -c fast && sync; then w=done; else w=failed; fi\n"
-    "rm -f \"$c.pass\"; echo \"$w 0 $1\" > \"$c.state.new\" && mv -f \"$c.state.new\" \"$c.state\"\n";
+/* Empties the folders of tablespaces that a copy which came to nothing has begun to fill. */
+#define CLEAR                                                                                                                  \
+    "clear() { [ -f \"$c.spaces\" ] || return 0; while IFS= read -r p; do rm -rf \"$p\"/PG_[0-9]*; done < \"$c.spaces\"; "     \
+    "rm -f \"$c.spaces\"; }\n"
 
-/* pg_basebackup of the target's own version, found before there is a cluster that tells it. */
-static const char start_script[] =
-    "c=\"$d.changeover-copy\"; worker=$1; run=$2; conninfo=$3; slot=$4; pass=$5; v=$6\n"
+/* $1: run, $2: connection string, $3: slot, then words for pg_basebackup */
+static const char worker_script[] = CLEAR
+    "c=\"$d.changeover-copy\"; r=$1; i=$2; s=$3; shift 3; echo \"running $$ $r\" > \"$c.state\"\n"
+    "if tool pg_basebackup -w -D \"$c\" -d \"$i\" -X stream -S \"$s\" -c fast \"$@\" && sync; then w=done; else w=failed; "
+    "clear; fi\n"
+    "rm -f \"$c.pass\"; echo \"$w 0 $r\" > \"$c.state.new\" && mv -f \"$c.state.new\" \"$c.state\"\n";
+
+/* pg_basebackup of the target's own version, found before there is a cluster that tells it. $7 folders of tablespaces follow,
+ * then words for pg_basebackup. */
+static const char start_script[] = PG_SPACE_USABLE CLEAR
+    "c=\"$d.changeover-copy\"; worker=$1; run=$2; conninfo=$3; slot=$4; pass=$5; v=$6; n=$7; shift 7\n"
+    "i=0; for p; do [ $i -lt $n ] || break; i=$((i + 1)); usable \"$p\" || exit 1; done\n"
+    "clear; while [ $n -gt 0 ]; do printf '%s\\n' \"$1\" >> \"$c.spaces\" || exit 1; n=$((n - 1)); shift; done\n"
     "if [ -z \"$bin\" ]; then for p in \"/usr/lib/postgresql/$v/bin\" \"/usr/pgsql-$v/bin\"; do if [ -x \"$p/pg_basebackup\" "
     "]; then bin=$p; fi; done; fi\n"
     "rm -rf \"$c\"; rm -f \"$c.state\" \"$c.log\"; : > \"$c.state\" || exit 1\n"
     "if [ -n \"$pass\" ]; then cat > \"$c.pass\" || exit 1; PGPASSFILE=\"$c.pass\"; export PGPASSFILE; fi\n"
     "echo \"running $$ $run\" > \"$c.state\"\n"
-    "setsid sh -c \"$worker\" changeover \"$d\" \"$token\" \"$bin\" \"$run\" \"$conninfo\" \"$slot\" < /dev/null > \"$c.log\" "
+    "setsid sh -c \"$worker\" changeover \"$d\" \"$token\" \"$bin\" \"$run\" \"$conninfo\" \"$slot\" \"$@\" < /dev/null > "
+    "\"$c.log\" "
     "2>&1 &\n";
 
 #define WORKER_PROLOGUE                                                                                                        \
@@ -195,9 +218,40 @@ static enum co_result start_copy(struct co_call *call)
     pg_text_add(&worker, worker_script);
     char version[12];
     snprintf(version, sizeof version, "%d", call->other ? call->other->version / 10000 : 0);
-    const char *args[] = {pg_text_str(&worker),      pg_run_id(call),         pg_text_str(&conninfo),
-                          pg_other_slot(call->side), pass.used ? "pass" : "", version};
-    return pg_machine(call, call->side, start_script, args, sizeof args / sizeof *args, pg_text_str(&pass), NULL, NULL);
+    PG_SPACES spaces = {0};
+    result = pg_spaces_look(call, call->other, call->side, &spaces);
+    if (result != CO_DONE)
+        return result;
+    char number[12];
+    snprintf(number, sizeof number, "%zu", spaces.count);
+    const char *args[7 + 3 * PG_SPACES_MAX] = {pg_text_str(&worker),
+                                               pg_run_id(call),
+                                               pg_text_str(&conninfo),
+                                               pg_other_slot(call->side),
+                                               pass.used ? "pass" : "",
+                                               version,
+                                               number};
+    size_t count = 7;
+    for (size_t i = 0; i < spaces.count; i++)
+        args[count++] = spaces.items[i].to;
+    PG_TEXT mappings = {0}; /* words, each with its NUL */
+    for (size_t i = 0; i < spaces.count; i++) {
+        pg_space_mapping(&spaces.items[i], &mappings);
+        pg_text_bytes(&mappings, "", 1);
+    }
+    if (mappings.failed || worker.failed)
+        return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
+    for (const char *word = mappings.data; word && word < mappings.data + mappings.used; word += strlen(word) + 1) {
+        args[count++] = "-T";
+        args[count++] = word;
+    }
+    result = pg_machine(call, call->side, start_script, args, count, pg_text_str(&pass), NULL, NULL);
+    if (result == CO_EFFECT_UNKNOWN && call->err->code == CO_E_COMMAND && spaces.count > 0)
+        snprintf(
+            call->err->hint, sizeof call->err->hint, "%s",
+            "A tablespace's folder on the target must be empty, and writable for the account of host.run. Empty it, or name "
+            "another one: setup: {tablespaces: [/folder/on/a=/folder/on/b]}.");
+    return result;
 }
 
 static void report_progress(struct co_call *call, const char *what)
@@ -319,7 +373,7 @@ static const char place_script[] = "c=\"$d.changeover-copy\"; run=$1\n"
                                    "  mv -T \"$c\" \"$d\" && chmod 700 \"$d\" || exit 1\n"
                                    "fi\n"
                                    "[ -f \"$d/standby.signal\" ] || exit 1\n"
-                                   "rm -f \"$c.state\" \"$c.log\" \"$c.pass\"; sync \"$(dirname \"$d\")\"\n";
+                                   "rm -f \"$c.state\" \"$c.log\" \"$c.pass\" \"$c.spaces\"; sync \"$(dirname \"$d\")\"\n";
 
 static enum co_result place_apply(struct co_call *call)
 {

@@ -14,20 +14,17 @@ import time
 import psycopg2
 import pytest
 
-from sandbox import ENGINES, Sandbox, engine_reason, wait_for
-from sandbox.postgresql import PASSWORD, binaries, run_as
+from sandbox import Sandbox, engine_reason, wait_for
+from sandbox.box import Pair
+from sandbox.postgresql import PASSWORD, PostgreSQL, binaries, run_as
 from sandbox.proxy import Proxy
 from sandbox.scenario import Scenario
 from sandbox.tool import ROOT
 
 pytestmark = [pytest.mark.skipif(bool(engine_reason("postgresql")), reason=str(engine_reason("postgresql"))), pytest.mark.full]
 
-# no test provokes these, and why
-NOT_PROVOKED = {
-    "minor_version_differs": "needs two minor versions of one major version on one machine",
-    "wraparound_vacuum": "the server vacuums it away before anybody can look",
-    "background_workers": "no extension of a plain installation has a worker that connects to a database",
-}
+# code: why no test provokes it
+NOT_PROVOKED = {}
 
 
 def conf(server, text):
@@ -42,7 +39,7 @@ class World:
         self.box = Sandbox("check")
         pair = self.box.pair("postgresql", start=False)
         for server in (pair.a, pair.b):
-            conf(server, "wal_level = logical\narchive_mode = on\narchive_command = '/bin/true'")
+            conf(server, "wal_level = logical\narchive_mode = on\narchive_command = '/bin/true'\nautovacuum_freeze_max_age = 100000")
             server.start()
         pair.a.fill(pair)
         self.scene = Scenario.of(self.box, pair)
@@ -200,6 +197,20 @@ def slot_lost(world):
     world.b.start()
 
 
+@contextlib.contextmanager
+def wraparound(world):
+    """A transaction that is as old as the hills holds back what a vacuum, forced or not, may freeze."""
+    with session(world.a, timeout_s=120):
+        world.a.query("CREATE TABLE burnt (n int)")
+        for _ in range(2):
+            world.a.query("DO $$ BEGIN FOR n IN 1..60000 LOOP BEGIN INSERT INTO burnt VALUES (n); EXCEPTION WHEN division_by_zero THEN END; "
+                          "END LOOP; END $$")
+        yield
+    world.a.query("DROP TABLE burnt")
+    limit = "SELECT 1 FROM pg_database WHERE age(datfrozenxid) > 100000"
+    wait_for(lambda: not world.a.query(limit), 120, "the server has vacuumed every database", 0.5)
+
+
 def first(lines):
     return lambda text: "\n".join(lines) + "\n" + text
 
@@ -231,6 +242,7 @@ CUTOVER = [
     ("no_replication_rule", "b", lambda w: hba(w.b, without(r"\breplication\b"))),
     ("probe_login_refused", "b", lambda w: hba(w.b, first(["host all app all reject"]))),
     ("subscriptions", "a", subscription),
+    ("wraparound_vacuum", "a", wraparound),
     ("unlogged_tables", "a", lambda w: statement(w.a, "CREATE UNLOGGED TABLE volatile (a int)", "DROP TABLE volatile", "app")),
     ("rewind_impossible", "a", lambda w: setting(w.a, "full_page_writes", "off")),
     ("extension_missing", "b", lambda w: statement(w.a, "UPDATE pg_extension SET extname = 'gone' WHERE extname = 'plpgsql'",
@@ -362,7 +374,7 @@ def slots_used_up(world):
 @contextlib.contextmanager
 def tablespace(world):
     folder = world.box.folder / "space of its own"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     shutil.chown(folder, *(("postgres",) * 2 if os.getuid() == 0 else (None, None)))
     world.bare.a.query(f"CREATE TABLESPACE apart LOCATION '{folder}'")
     yield
@@ -374,6 +386,7 @@ SETUP = [
     ("no_free_walsender", "a", lambda w: restarted(w.bare.a, "max_wal_senders = 1")),
     ("no_free_slot", "a", slots_used_up),
     ("tablespaces", "a", tablespace),
+    ("tablespace_not_usable", "b", tablespace),
     ("standby_setting_too_low", "b", lambda w: restarted(w.bare.b, "max_connections = 20")),
     ("target_holds_data", "b", lambda w: statement(w.bare.b, "CREATE DATABASE mine", "DROP DATABASE mine")),
 ]
@@ -432,6 +445,81 @@ def test_another_major_version_is_refused(world):
     tool.write_config(json.dumps(document))
     assert "version_differs" in found(tool, "setup")
     assert tool("setup").code != 0
+
+
+class Older(PostgreSQL):
+    """The same major version as the system's, an earlier release of it."""
+    major = "15"
+
+
+@pytest.mark.skipif(not Older.missing() and binaries().split("/")[-2] != "15", reason="this system's PostgreSQL isn't 15")
+@pytest.mark.parametrize("older, severity", [("b", "warning"), ("a", "info")])
+def test_another_minor_version_is_named(older, severity):
+    """minor_version_differs: an older target is to be updated first; a newer one is how people update. Both are moved to."""
+    if Older.missing():
+        pytest.skip(Older.missing())
+    box = Sandbox("check-minor")
+    try:
+        a, b = (box.add((Older if side == older else PostgreSQL)(box, f"main-{side}")) for side in "ab")
+        pair = Pair("main", "postgresql", a, b)
+        PostgreSQL.prepare_pair(pair)
+        for server in (a, b):
+            server.start()
+        PostgreSQL.fill(pair)
+        numbers = [server.query("SHOW server_version")[0][0].split()[0] for server in (a, b)]
+        if len(set(numbers)) == 1:
+            pytest.skip(f"both are {numbers[0]}: CO_POSTGRESQL_SERVERS has no other minor version")
+        scene = Scenario.of(box, pair)
+        for stage in ("setup", "cutover"):
+            findings = found(scene.tool, stage)
+            assert "minor_version_differs" in findings, findings
+            finding = findings["minor_version_differs"]
+            assert (finding["side"], finding["severity"]) == ("b", severity), finding
+            assert all(number in finding["message"] for number in numbers), finding
+            assert ("Update the target" in finding["remedy"]) == (older == "b")
+            if stage == "setup":
+                scene.set_up()
+        assert scene.run().code == 0
+        scene.caught_up()
+        assert scene.run("rollback").code == 0
+    finally:
+        box.close()
+
+
+@pytest.mark.skipif(not os.path.exists(f"{os.path.dirname(binaries() or '')}/lib/pg_cron.so"),
+                    reason="pg_cron isn't here (package postgresql-<version>-cron)")
+def test_an_extensions_worker_is_named_and_held(box):
+    """background_workers: pg_cron's launcher connects to a database; ended by the fence, it ends for good until the server is
+    restarted, also after an undo, and that is said before."""
+    pair = box.pair("postgresql", start=False)
+    for server in (pair.a, pair.b):
+        conf(server, "shared_preload_libraries = 'pg_cron'\ncron.database_name = 'app'\ncron.host = '127.0.0.1'")
+        server.start()
+    pair.a.fill(pair)
+    pair.a.query("CREATE EXTENSION pg_cron", "app", "postgres")
+    scene = Scenario.of(box, pair)
+
+    def launchers(server):
+        return server.query("SELECT count(*) FROM pg_stat_activity WHERE backend_type ~ 'cron' OR application_name ~ 'cron'")[0][0]
+
+    wait_for(lambda: launchers(scene.a) == 1, 20, "it runs on A")
+    scene.set_up()
+    findings = found(scene.tool)
+    assert "background_workers" in findings, findings
+    finding = findings["background_workers"]
+    assert (finding["side"], finding["severity"]) == ("a", "warning") and "pg_cron" in finding["message"], finding
+    assert "after_undo" in finding["remedy"], finding
+    assert scene.run(fault="prove:end=error").code == 4
+    assert launchers(scene.a) == 0
+    scene.a.stop()
+    scene.a.start()
+    wait_for(lambda: launchers(scene.a) == 1, 20, "it runs on A again")
+    scene.caught_up()
+    with scene.load(writers=4) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        assert scene.run(fault="prove:begin=delay:2500").code == 0  # longer than a worker's second until it is started again
+    assert scene.check(load, "a", committed=True) == "b"
+    wait_for(lambda: launchers(scene.b) == 1, 30, "it runs on B")
 
 
 # ---------------------------------------------------------------- what only other versions have

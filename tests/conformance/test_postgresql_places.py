@@ -1,5 +1,6 @@
 """PostgreSQL set up where it isn't simple: interrupted at every step, paths that a shell would take apart, TLS between the servers,
 configuration outside of the data directory, tablespaces."""
+import contextlib
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import pytest
 
 from sandbox import wait_for
 from sandbox.box import Pair
+from sandbox.postgresql import own
 from sandbox.postgresql_debian import PostgreSQLDebian
 from sandbox.scenario import Scenario
 
@@ -134,3 +136,128 @@ def test_a_debian_cluster_keeps_its_configuration_there_and_back(box, fence):
         assert scene.b.query("SHOW work_mem") == [("7MB",)]
     scene.must("detach", "--yes")
     assert scene.b.own_files() == files["b"]
+
+
+# ---------------------------------------------------------------- tablespaces
+
+def tablespace(pair, folder):
+    """On the source, with a table that is read after each move."""
+    folder.mkdir()
+    own(folder)
+    pair.a.query(f"CREATE TABLESPACE apart LOCATION '{folder}'")
+    pair.a.query("CREATE TABLE there TABLESPACE apart AS SELECT n FROM generate_series(1, 20000) n", "app", "postgres")
+
+
+def in_tablespace(server):
+    """(rows that are read, the folder as the server sees it)"""
+    return server.query("SELECT count(*), (SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname = 'apart') FROM there",
+                        "app", "postgres")[0]
+
+
+def there_and_back_with_tablespace(scene, of_a, of_b):
+    """Cutover, a write into the tablespace on B, rollback (with a rewind), a write on A, cutover."""
+    rows = 20000
+    for kind in ("cutover", "rollback", "cutover"):
+        assert scene.run(kind).code == 0
+        scene.caught_up()
+        server = scene.server(scene.primary)
+        server.query(f"INSERT INTO there SELECT generate_series(1, {rows // 2})", "app", "postgres")
+        rows += rows // 2
+        scene.caught_up()
+        for side, folder in (("a", of_a), ("b", of_b)):
+            wait_for(lambda: in_tablespace(scene.server(side)) == (rows, str(folder)), 20, f"{side} has it after {kind}")
+
+
+def test_tablespaces_on_one_machine_need_folders_of_their_own(box, engine):
+    """The same path is A's: refused before anything is changed, with what to do; named in the config, it is another one."""
+    pair = box.pair(engine)
+    of_a, of_b = box.folder / "spaces of = a", box.folder / "spaces of = b"
+    tablespace(pair, of_a)
+    scene = Scenario.of(box, pair)
+    before = scene.a.settings(), sorted(path.name for path in scene.b.folder.iterdir())
+    for command in ("check", "setup"):
+        refused = scene.tool(command, json=True)
+        said = refused.out + refused.err
+        assert refused.code == 1 and "tablespace_not_usable" in said and "is not empty" in said, refused
+        assert "setup: {tablespaces: [/folder/on/a=/folder/on/b]}" in said, refused
+    assert (scene.a.settings(), sorted(path.name for path in scene.b.folder.iterdir())) == before
+
+    scene.pair.extra["setup"]["tablespaces"] = ["nonsense"]
+    scene.tool.write_config()
+    assert "setup.tablespaces can't be read" in scene.tool("check").out
+
+    scene.pair.extra["setup"]["tablespaces"] = [f"{of_a}={of_b}"]
+    scene.tool.write_config()
+    own(box.folder)
+    planned = scene.must("setup", "--dry-run").out
+    assert str(of_b).replace("=", "\\=") in planned, planned
+    scene.set_up()
+    assert in_tablespace(scene.b) == (20000, str(of_b))
+    assert not list(scene.b.folder.glob("*.spaces"))
+    there_and_back_with_tablespace(scene, of_a, of_b)
+
+
+def test_a_copy_with_tablespaces_that_dies_is_begun_again(box, engine):
+    """What it left in the tablespace's folder isn't taken for somebody's data; what is somebody's is."""
+    pair = box.pair(engine)
+    of_a, of_b = box.folder / "of-a", box.folder / "of-b"
+    tablespace(pair, of_a)
+    pair.a.query("CREATE TABLE big TABLESPACE apart AS SELECT n, repeat('x', 500) FROM generate_series(1, 60000) n", "app", "postgres")
+    scene = Scenario.of(box, pair)
+    of_b.mkdir()
+    own(of_b)
+    scene.pair.extra["setup"]["tablespaces"] = [f"{of_a}={of_b}"]
+    scene.tool.write_config()
+    killed = scene.tool("setup", fault="setup.copy:after=kill", timeout_s=60)
+    assert killed.code == -9, killed
+    scene.tool.wait_quiet()
+    state = scene.b.folder / "data.changeover-copy.state"
+    wait_for(lambda: state.read_text(encoding="ascii").startswith("done"), 60, "the copy is there")
+    state.write_text("running 999999 gone\n", encoding="ascii")  # as if its machine had been switched off meanwhile
+    assert list(of_b.iterdir())
+    scene.set_up()
+    assert in_tablespace(scene.b) == (20000, str(of_b))
+    # a new copy over a standby that has its tablespace there: that is not the copy's to remove
+    scene.pair.extra["setup"]["replace_b"] = True
+    scene.tool.write_config()
+    scene.b.stop()
+    (scene.b.data / "standby.signal").unlink()
+    refused = scene.tool("setup", json=True, timeout_s=60)
+    assert refused.code == 1 and "belongs to the data directory that is there" in refused.out, refused
+    assert list(of_b.iterdir())
+
+
+@contextlib.contextmanager
+def machine_of_its_own(folder, over):
+    """A mount namespace in which `folder` lies over `over`: as if another machine had another disk there. Yields its command prefix."""
+    child = subprocess.Popen(["unshare", "-m", "sh", "-c", 'mount --make-rprivate / && mount --bind "$1" "$2" && echo ready && exec sleep 600',
+                              "sh", str(folder), str(over)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        said = child.stdout.readline()
+        if said != "ready\n":
+            pytest.skip(f"a mount namespace can't be had here: {said.strip()}")
+        yield ["nsenter", f"--mount=/proc/{child.pid}/ns/mnt", "--"]
+    finally:
+        child.kill()
+        child.wait()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another machine's disk is a mount namespace, which needs root")
+def test_tablespaces_on_another_machine_keep_their_paths(box, engine):
+    """Without a word in the config."""
+    of_a, disk = box.folder / "fast", box.folder / "disk-of-b"
+    disk.mkdir()
+    own(disk)
+    pair = box.pair(engine, start=False)
+    pair.a.start()
+    pair.a.fill(pair)
+    tablespace(pair, of_a)
+    with machine_of_its_own(disk, of_a) as prefix:
+        pair.b.__class__ = type("Elsewhere", (type(pair.b),), {"prefix": prefix})
+        pair.b.start()
+        scene = Scenario.of(box, pair)
+        assert "tablespace_not_usable" not in scene.must("check").out
+        scene.set_up()
+        there_and_back_with_tablespace(scene, of_a, of_a)
+        assert list(disk.iterdir()) and list(of_a.iterdir())
+        pair.b.stop()
