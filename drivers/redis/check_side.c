@@ -60,9 +60,9 @@ static void check_version(struct co_call *call, const struct rd_facts *side)
         rd_find(call, CO_WARNING, side, "no_pause", "Expect a full copy when the old primary begins to follow.",
                 "before 6.2 CLIENT PAUSE would hold back the tool too, so expiry goes on under the fence");
     if (version->compatible < 700)
-        rd_find(call, CO_INFO, side, "short_marker", "Resume a run on the machine that has its journal.",
-                "before 7.0 a config line holds less than 1024 bytes: the run's notes don't fit, so no other machine can take "
-                "it over");
+        rd_find(call, CO_INFO, side, "short_marker", "Keep the journal's path short.",
+                "before 7.0 a config line holds less than 1024 bytes: where a run's notes don't fit, only the machine that has "
+                "the journal can end it");
 }
 
 static bool has_sentinel(const struct rd_facts *side)

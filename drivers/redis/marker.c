@@ -6,8 +6,8 @@
  * is refused): `cluster-announce-ip`. Tried: 270 kB survive CONFIG REWRITE and restarts of Redis 7.0.15 and 8.0.2
  * and Valkey 8.1.1. Valkey 9.1 takes only an address there ("too long"); from Valkey 9 on it is `ignore-warnings`, a list of
  * start-up warnings to suppress, in which other words mean nothing. Before 7.0 a config line must stay below 1024 bytes, or
- * CONFIG REWRITE cuts it (config.c of 5.0.14, 6.0.20, 6.2.16): there the info text is left out when it doesn't fit. Users' keys
- * are never involved.
+ * CONFIG REWRITE cuts it (config.c of 5.0.14, 6.0.20, 6.2.16): there the info text is written short (short.c), and where even
+ * that doesn't fit, its notes are left out. Users' keys are never involved.
  *
  * Atomicity. No Redis command compares and sets a setting, scripts may not call CONFIG, and a WATCHed key would be
  * refused by the fence itself. What a server does have is one thread, sessions with names, and CLIENT LIST.
@@ -22,7 +22,7 @@
  *   after that. A stale session was either listed, then it is gone and what it sends is never executed; or named
  *   itself after the listing, then it reads the new marker. No interleaving lets a stale change through.
  *
- * Format: changeover/1 id=<instance> [tmp=1] lin=<lineage> token=<token> info=<base64>
+ * Format: changeover/1 id=<instance> [tmp=1] lin=<lineage> token=<token> info=<base64> (before 7.0 text=<short>)
  */
 #include "rd.h"
 
@@ -33,7 +33,7 @@
 #define MARKER_HEAD "changeover/1"
 #define CLAIM "#claim"
 #define CLAIM_WAIT_NS 3000000
-#define SHORT_LINE 900 /* below 7.0: name, quotes and all must stay under 1024 */
+#define SHORT_LINE 990 /* below 7.0: name, quotes and all must stay under 1024 */
 
 /* ---------------------------------------------------------------- the text */
 
@@ -76,6 +76,8 @@ bool rd_marker_parse(const char *setting, struct rd_marker *ret)
     marker.temporary = rd_field(setting, strlen(setting), ' ', "tmp", &value, &bytes);
     if (rd_field(setting, strlen(setting), ' ', "info", &value, &bytes))
         marker.info = rd_unbase64(value, bytes, &plain);
+    else if (rd_field(setting, strlen(setting), ' ', "text", &value, &bytes))
+        marker.info = rd_lengthen(value, bytes);
     else
         marker.info = rd_strndup("", 0);
     if (!marker.instance || !marker.lineage || !marker.token || !marker.info) {
@@ -86,21 +88,51 @@ bool rd_marker_parse(const char *setting, struct rd_marker *ret)
     return true;
 }
 
-char *rd_marker_print(const struct rd_marker *marker)
+/* info: as it stands in the setting, "" for none. */
+static char *print_marker(const struct rd_marker *marker, const char *field, const char *info)
 {
-    RD_TEXT info = marker->info && *marker->info ? rd_base64(marker->info, strlen(marker->info)) : NULL;
     const char *instance = marker->instance ? marker->instance : "", *lineage = marker->lineage ? marker->lineage : "";
     const char *token = marker->token ? marker->token : "";
     char *text;
 
     if (!*instance && !*lineage && !*token)
         return rd_strndup("", 0);
-    if (marker->info && *marker->info && !info)
-        return NULL;
     if (asprintf(&text, MARKER_HEAD "%s%s%s%s%s%s%s%s%s", *instance ? " id=" : "", instance,
                  *instance && marker->temporary ? " tmp=1" : "", *lineage ? " lin=" : "", lineage, *token ? " token=" : "",
-                 token, info ? " info=" : "", info ? info : "") < 0)
+                 token, *info ? field : "", info) < 0)
         return NULL;
+    return text;
+}
+
+char *rd_marker_print(const struct rd_marker *marker)
+{
+    RD_TEXT info = marker->info ? rd_base64(marker->info, strlen(marker->info)) : rd_strndup("", 0);
+
+    return info ? print_marker(marker, " info=", info) : NULL;
+}
+
+/* As much as there is room for: all of it, what it says of the run without its notes (the contract puts them last), or the
+ * token alone. */
+char *rd_marker_print_short(const struct rd_marker *marker)
+{
+    RD_TEXT info = rd_shorten(marker->info ? marker->info : "");
+    const char *notes = marker->info ? strstr(marker->info, ",\"notes\":") : NULL;
+    char *text = info ? print_marker(marker, " text=", info) : NULL;
+
+    if (text && strlen(text) > SHORT_LINE && notes) {
+        RD_TEXT head = NULL;
+
+        rd_free_text(&text);
+        rd_free_text(&info);
+        if (asprintf(&head, "%.*s}", (int)(notes - marker->info), marker->info) < 0)
+            head = NULL;
+        info = head ? rd_shorten(head) : NULL;
+        text = info ? print_marker(marker, " text=", info) : NULL;
+    }
+    if (text && strlen(text) > SHORT_LINE) {
+        rd_free_text(&text);
+        text = print_marker(marker, "", "");
+    }
     return text;
 }
 
@@ -362,17 +394,11 @@ static enum co_result write_setting(struct co_call *call, const struct rd_marker
 {
     RD_REPLIES(replies);
     RD_REPLIES(back);
-    RD_TEXT text = rd_marker_print(after);
-    RD_TEXT old = rd_marker_print(before);
+    bool is_short = call->conn->version.compatible < 700;
+    RD_TEXT text = is_short ? rd_marker_print_short(after) : rd_marker_print(after);
+    RD_TEXT old = is_short ? rd_marker_print_short(before) : rd_marker_print(before);
     enum co_result result;
 
-    if (text && call->conn->version.compatible < 700 && strlen(text) > SHORT_LINE) {
-        struct rd_marker shorter = *after;
-
-        shorter.info = NULL;
-        rd_free_text(&text);
-        text = rd_marker_print(&shorter);
-    }
     if (!text || !old)
         return rd_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
     rd_out(call->conn, "MULTI", NULL);

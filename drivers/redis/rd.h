@@ -201,6 +201,13 @@ void rd_marker_done(struct rd_marker *marker);
 /* "" gives four empty texts. False: no memory, or the setting holds something that isn't ours. */
 bool rd_marker_parse(const char *setting, struct rd_marker *ret);
 char *rd_marker_print(const struct rd_marker *marker); /* "" when all are empty; NULL: no memory */
+/* Before 7.0: below the length of a config line; what doesn't fit is left out. */
+char *rd_marker_print_short(const struct rd_marker *marker);
+
+/* ---------------------------------------------------------------- short.c */
+
+char *rd_shorten(const char *text);                /* NULL: no memory */
+char *rd_lengthen(const char *text, size_t bytes); /* NULL: malformed or no memory */
 
 enum co_result rd_marker_get(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info);
 enum co_result rd_marker_set(struct co_call *call, const char *expected, const char *token, const char *info);
@@ -219,6 +226,8 @@ enum co_result rd_end_sessions(struct co_call *call, const char *keep_actor);
 
 struct rd_rights_map;
 void rd_rights_map_free(struct rd_rights_map *map); /* takes NULL */
+/* From ACL CAT and ACL CAT <name> for each, at most RD_MAX_CATEGORIES. NULL: no memory. */
+struct rd_rights_map *rd_rights_map_new(const redisReply *names, const struct rd_replies *members);
 bool rd_rights_needed(const struct rd_version *version);
 enum co_result rd_rights_learn(struct co_call *call, struct co_conn *conn); /* once a connection */
 char *rd_rights_join(const redisReply *list);                               /* ACL LIST as lines; NULL: no memory */

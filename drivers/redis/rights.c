@@ -39,7 +39,7 @@ struct user {
 static bool next_user(const char **list, struct user *ret)
 {
     while (**list) {
-        const char *line = *list, *end = strchr(line, '\n'), *rules;
+        const char *line = *list, *end = strchr(line, '\n'), *rest, *rules;
         size_t bytes = end ? (size_t)(end - line) : strlen(line);
 
         *list = end ? end + 1 : line + bytes;
@@ -51,10 +51,11 @@ static bool next_user(const char **list, struct user *ret)
         while (ret->name_bytes < bytes - 5 && ret->name[ret->name_bytes] != ' ')
             ret->name_bytes++;
         ret->kept = ret->name_bytes > strlen(KEPT) && memcmp(ret->name, KEPT, strlen(KEPT)) == 0;
-        /* the rules come last and begin with one of these two */
-        rules = memmem(line, bytes, " +@all", 6);
+        /* the rules come last and begin with one of these two; a user may be named like one */
+        rest = ret->name + ret->name_bytes;
+        rules = memmem(rest, (size_t)(line + bytes - rest), " +@all", 6);
         if (!rules)
-            rules = memmem(line, bytes, " -@all", 6);
+            rules = memmem(rest, (size_t)(line + bytes - rest), " -@all", 6);
         ret->rules = rules ? rules + 1 : line + bytes;
         ret->rules_bytes = (size_t)(line + bytes - ret->rules);
         return true;
@@ -203,6 +204,17 @@ static bool fill_map(struct rd_rights_map *map, const redisReply *names, const s
     return true;
 }
 
+struct rd_rights_map *rd_rights_map_new(const redisReply *names, const struct rd_replies *members)
+{
+    struct rd_rights_map *map = calloc(1, sizeof(*map));
+
+    if (map && !fill_map(map, names, members)) {
+        rd_rights_map_free(map);
+        return NULL;
+    }
+    return map;
+}
+
 enum co_result rd_rights_learn(struct co_call *call, struct co_conn *conn)
 {
     RD_REPLIES(names);
@@ -223,11 +235,9 @@ enum co_result rd_rights_learn(struct co_call *call, struct co_conn *conn)
     result = rd_one(call, conn, false, "the ACL categories can't be listed", &members);
     if (result != CO_DONE)
         return result;
-    map = calloc(1, sizeof(*map));
-    if (!map || !fill_map(map, names.reply[0], &members)) {
-        rd_rights_map_free(map);
+    map = rd_rights_map_new(names.reply[0], &members);
+    if (!map)
         return rd_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
-    }
     if (map->command_count == 0) {
         rd_rights_map_free(map);
         return rd_fail(call, CO_NO_EFFECT, CO_E_UNSUPPORTED, "", "the categories write and scripting are empty");

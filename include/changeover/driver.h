@@ -496,7 +496,9 @@ struct co_driver {
     /* The marker: one short token and an info text (JSON of the core's, at most 256 KiB), durable on this
      * server alone. get: "" when there is none. set: compare-and-set; expected NULL: must be absent; token
      * NULL: remove. CO_NO_EFFECT with CO_E_CONFLICT when the present token differs. With expected equal to
-     * token only the info changes. On a follower it is kept where replication doesn't carry or overwrite it. */
+     * token only the info changes. On a follower it is kept where replication doesn't carry or overwrite it. Where a
+     * server has no room for all of the info, its notes may be left out: they come last, from `,"notes":` on, and `}`
+     * then closes the text. No other machine can take the run over then, but it is told whose it is. */
     enum co_result (*marker_get)(struct co_call *call, struct co_text *ret_token, struct co_text *ret_info);
     enum co_result (*marker_set)(struct co_call *call, const char *expected, const char *token, const char *info);
 

@@ -71,6 +71,36 @@ static void look_for_marker(struct co_session *session, struct foreign *ret)
         look_at_pair(session->pairs[i], session->journal, ret);
 }
 
+/* Without what the run noted, an undo would put back guesses. */
+static int need_notes(struct co_session *session, struct co_error *err)
+{
+    int failed = 0;
+    for (size_t i = 0; i < session->pair_count && !failed; i++) {
+        struct foreign mark = {0};
+        look_at_pair(session->pairs[i], NULL, &mark);
+        json_t *doc = mark.found ? json_loads(co_text_str(&mark.info), 0, NULL) : NULL;
+        const char *host = "another machine", *journal = "its journal";
+        if (doc)
+            json_unpack(doc, "{s?s, s?s}", "host", &host, "journal", &journal);
+        if (mark.found && !json_object_get(doc, "notes")) {
+            failed = co_fail(err, CO_E_STATE,
+                             "pair %s: run %s can't be taken over: its server had no room for the run's notes, which are only "
+                             "in %s on %s",
+                             co_pair_name(session->pairs[i]), co_text_str(&mark.token), journal, host);
+            co_hint(err,
+                    "Run `changeover resume` on %s. If that machine is gone but its disk isn't, put a copy of the journal "
+                    "(with its "
+                    "-wal file) where this config expects it and run `changeover resume`. If the journal is lost too, the "
+                    "engine's page in docs says what to do by hand.",
+                    host);
+        }
+        json_decref(doc);
+        co_text_done(&mark.token);
+        co_text_done(&mark.info);
+    }
+    return failed;
+}
+
 /* What the run noted for this pair stands in the pair's own markers. */
 static int import_notes(struct co_session *session, struct co_pair *pair, const char *run, struct co_error *err)
 {
@@ -93,7 +123,11 @@ static int adopt(struct co_session *session, const struct foreign *foreign, stru
     const char *id = NULL, *kind = NULL, *source = NULL;
     json_t *doc = json_loads(co_text_str(&foreign->info), 0, NULL);
     const char *colon = strrchr(co_text_str(&foreign->token), ':');
-    int failed = 0;
+    int failed = need_notes(session, err);
+    if (failed) {
+        json_decref(doc);
+        return failed;
+    }
     if (!doc || !colon || json_unpack(doc, "{s:s, s:s, s:s}", "run", &id, "kind", &kind, "source", &source) != 0)
         failed = co_fail(err, CO_E_STATE, "the marker on the server can't be read: %s", co_text_str(&foreign->token));
     if (!failed) {
@@ -132,12 +166,12 @@ static enum co_exit foreign_run(struct co_session *session, const struct co_run_
         else
             *ret_adopted = true;
     } else if (foreign.found) {
-        const char *host = "?", *who = "?", *since = "?";
+        const char *host = "?", *who = "?", *since = "?", *journal = "?";
         json_t *doc = json_loads(co_text_str(&foreign.info), 0, NULL);
         if (doc)
-            json_unpack(doc, "{s?s, s?s, s?s}", "host", &host, "operator", &who, "since", &since);
-        co_fail(&err, CO_E_CONFLICT, "run %s on the servers isn't in this journal: %s on %s began it at %s",
-                co_text_str(&foreign.token), who, host, since);
+            json_unpack(doc, "{s?s, s?s, s?s, s?s}", "host", &host, "operator", &who, "since", &since, "journal", &journal);
+        co_fail(&err, CO_E_CONFLICT, "run %s on the servers isn't in this journal: %s on %s began it at %s (journal %s)",
+                co_text_str(&foreign.token), who, host, since, journal);
         co_hint(&err, "Run `changeover resume` on %s. Only if that machine is gone for good: add --take-over here.", host);
         code = say(ret, CO_EXIT_LOCKED, "refused", &err);
         json_decref(doc);

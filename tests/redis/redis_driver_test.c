@@ -187,6 +187,100 @@ static void markers_survive_print_and_parse(void **unused)
     free(text);
 }
 
+#define NOTES                                                                                                                  \
+    "{\"core.incarnation\":\"" ID_A "\",\"original.min-replicas-to-write\":\"0\",\"original.min-replicas-max-lag\":\"10\","    \
+    "\"original.repl-ping-replica-period\":\"10\",\"original.appendfsync\":\"everysec\",\"closed_before\":\"no\""
+#define RUN_INFO                                                                                                               \
+    "{\"run\":\"20261125-203904-01ad4cfb\",\"kind\":\"cutover\",\"operator\":\"root\",\"host\":\"db-tools-3.example.com\","    \
+    "\"journal\":\"%s\","                                                                                                      \
+    "\"since\":\"2026-11-25T20:39:04.216Z\",\"source\":\"a\",\"pid\":12910"
+#define RUN_NOTES ",\"notes\":{\"a\":" NOTES "},\"b\":" NOTES ",\"master_before\":\"db-1.example.com 6379\"}}}"
+
+static void short_texts_read_back_as_they_were(void **unused)
+{
+    static const char *const texts[] = {"",       RUN_INFO RUN_NOTES,         "~",
+                                        "~A%41%", "a'b\"c\\d\x01\xc3\xa9 \n", "\",\"kind\":\"cutover\",\"kind\":\""};
+
+    (void)unused;
+    for (size_t at = 0; at < sizeof(texts) / sizeof(*texts); at++) {
+        char *text = rd_shorten(texts[at]), *again;
+
+        assert_non_null(text);
+        assert_null(strpbrk(text, "\"\\ \n"));
+        again = rd_lengthen(text, strlen(text));
+        assert_string_equal(again, texts[at]);
+        free(text);
+        free(again);
+    }
+    assert_null(rd_lengthen("~", 1));
+    assert_null(rd_lengthen("~z", 2)); /* a word of a later version */
+    assert_null(rd_lengthen("%4", 2));
+    assert_null(rd_lengthen("a b", 3));
+}
+
+/* The marker with the journal at this path, as a server before 7.0 gets it; returns what the info reads as again. */
+static char *short_marker(const char *journal, size_t *ret_bytes)
+{
+    struct rd_marker marker = {(char *)"536b9a805bc956d6ba100ea6ba564e1d", (char *)"536b9a805bc956d6ba100ea6ba564e1d",
+                               (char *)"20261125-203904-01ad4cfb:1", NULL, true};
+    RD_MARKER(again);
+    RD_TEXT text = NULL;
+    char *info;
+
+    assert_true(asprintf(&info, RUN_INFO RUN_NOTES, journal) > 0);
+    marker.info = info;
+    text = rd_marker_print_short(&marker);
+    assert_non_null(text);
+    *ret_bytes = strlen(text);
+    assert_true(rd_marker_parse(text, &again));
+    assert_string_equal(again.token, marker.token);
+    assert_string_equal(again.instance, marker.instance);
+    free(info);
+    return strdup(again.info);
+}
+
+static void a_run_fits_into_a_short_config_line(void **unused)
+{
+    char path[1200];
+    size_t bytes;
+    char *info = short_marker("/var/lib/changeover/shop.journal", &bytes);
+
+    (void)unused;
+    assert_true(bytes < 600);
+    assert_non_null(strstr(info, "\"master_before\":\"db-1.example.com 6379\"}}}"));
+    free(info);
+    memset(path, 'p', sizeof(path));
+    path[0] = '/';
+    path[350] = '\0';
+    info = short_marker(path, &bytes);
+    assert_true(bytes < 1000);
+    assert_non_null(strstr(info, "notes"));
+    free(info);
+}
+
+static void what_does_not_fit_is_left_out_and_never_cut(void **unused)
+{
+    char path[1200];
+    size_t bytes;
+    char *info;
+
+    (void)unused;
+    memset(path, 'p', sizeof(path));
+    path[700] = '\0';
+    info = short_marker(path, &bytes); /* who it is, without the notes */
+    assert_true(bytes < 1000);
+    assert_null(strstr(info, "notes"));
+    assert_non_null(strstr(info, "\"host\":\"db-tools-3.example.com\""));
+    assert_string_equal(info + strlen(info) - 6, "12910}");
+    free(info);
+    path[700] = 'p';
+    path[1100] = '\0';
+    info = short_marker(path, &bytes);
+    assert_true(bytes < 200);
+    assert_string_equal(info, "");
+    free(info);
+}
+
 static void somebody_elses_setting_is_not_a_marker(void **unused)
 {
     RD_MARKER(marker);
@@ -261,6 +355,9 @@ int main(void)
         cmocka_unit_test(distance_is_bytes_or_unknown),
         cmocka_unit_test(write_calls_are_summed_by_name),
         cmocka_unit_test(markers_survive_print_and_parse),
+        cmocka_unit_test(short_texts_read_back_as_they_were),
+        cmocka_unit_test(a_run_fits_into_a_short_config_line),
+        cmocka_unit_test(what_does_not_fit_is_left_out_and_never_cut),
         cmocka_unit_test(somebody_elses_setting_is_not_a_marker),
         cmocka_unit_test(replies_have_limits),
         cmocka_unit_test(base64_goes_both_ways),
