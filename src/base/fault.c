@@ -163,7 +163,7 @@ static enum co_fault_action act(const struct fault *fault, long long passing)
         kill(getpid(), SIGKILL);
         break;
     case DO_STOP:
-        kill(getpid(), SIGSTOP);
+        raise(SIGSTOP); /* to this thread: sent to the process it would stop here a little later, in what follows */
         break;
     case DO_DELAY:
         co_wait_until(co_deadline_in_ms(fault->delay_ms), -1);
