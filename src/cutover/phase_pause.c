@@ -434,7 +434,12 @@ int co_do_open(struct co_runner *run)
     run->pause_end_ns = co_now_ns();
     run->in_pause = false;
     co_guardian_tell(run, "opened", 0);
-    co_journal_opened(run->journal, run->row.id, run->row.epoch, NULL);
+    /* Frozen in between, this process may find open what another one opened: then the rest is the other one's, too. */
+    failed = co_journal_opened(run->journal, run->row.id, run->row.epoch, &err);
     co_runner_hold(run, false);
+    if (failed == CO_E_CONFLICT) {
+        co_runner_note(run, &err);
+        return failed;
+    }
     return 0;
 }

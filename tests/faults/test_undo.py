@@ -5,8 +5,9 @@ from case import World
 from inject import difference
 from sandbox import engine_reason, process, wait_for
 
-ENGINES = ("fake", "redis", "mariadb", "postgresql")
-CI = {("fake", "tool"), ("fake", "guardian"), ("fake", "resume"), ("redis", "resume"), ("mariadb", "guardian"), ("postgresql", "tool")}
+ENGINES = ("fake", "redis", "mariadb", "postgresql", "mongodb-double", "mongodb")
+CI = {("fake", "tool"), ("fake", "guardian"), ("fake", "resume"), ("redis", "resume"), ("mariadb", "guardian"), ("postgresql", "tool"),
+      ("mongodb-double", "guardian")}
 POINTS = ("fence:end", "reverse_prepare:end", "promote:end", "journal.commit:before")
 GROUPS = ("fake+fake-novote+fake", pytest.param("postgresql+mariadb+redis", marks=pytest.mark.full))
 
@@ -127,6 +128,26 @@ def test_a_frozen_tool_that_wakes_up_after_its_undo_changes_nothing(world, engin
     assert [side["a"] for side in now] == [side["a"] for side in data]
     assert scene.open_side() == "a"
     load.check_not_lost("a")
+
+
+@pytest.mark.parametrize("engine", ["fake"])
+def test_a_frozen_tool_that_finds_its_target_opened_by_another_leaves_the_rest_to_it(world, engine):
+    """It had stopped before it opened. When it wakes up the target is open, and the run isn't its any more: neither the hooks
+    nor the markers are."""
+    scene = world.get()
+    scene.mark_runs()
+    hooked = scene.box.folder / "switched"
+    scene.tool.cutover["switch"] = [{"run": ["touch", str(hooked)], "timeout": "5s"}]
+    scene.tool.write_config()
+    child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="journal.opening:after=stop",
+                             guardian_fault="guardian.kill=error")
+    wait_for(lambda: child.poll() is not None or scene.stopped(child), 40, "the tool stops")
+    wait_for(lambda: not [pid for pid in scene.tool.guardians() if pid != child.pid], 60, "the guardian has opened the target")
+    before = settings_of(scene)
+    process.send(child.pid, 18)
+    result = scene.tool.finish(child, 90)
+    assert result.code == 5 and difference(before, settings_of(scene)) == [] and not hooked.exists(), result
+    assert scene.settle("a") == "b" and hooked.exists()
 
 
 @pytest.mark.parametrize("engine", [*ENGINES, *GROUPS])
