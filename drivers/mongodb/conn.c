@@ -158,6 +158,30 @@ static enum co_result inspect(struct co_call *call, const bson_t *reply, const c
     return CO_DONE;
 }
 
+/* The commands that change who may write. */
+static bool is_decisive(const char *name)
+{
+    static const char *const names[] = {"replSetReconfig", "replSetStepUp", "replSetStepDown", "setUserWriteBlockMode"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+/* Injected faults first: what they freeze must look again. */
+static enum co_result before_sending(struct co_call *call, struct co_conn *conn, const char *what)
+{
+    bool decisive = is_decisive(what);
+    enum co_result injected = call->host->fault(call->ctx, "mongodb.send");
+    if (injected == CO_DONE && decisive)
+        injected = call->host->fault(call->ctx, "mongodb.decide");
+    if (injected != CO_DONE)
+        return mg_fail(call, injected, CO_E_UNREACHABLE, "", "%s: injected before it was sent", what);
+    enum co_result result = decisive ? mg_guard_again(call) : CO_DONE;
+    enter(call, conn); /* the look may have been another connection's */
+    return result;
+}
+
 enum co_result mg_command(struct co_call *call, struct co_conn *conn, const char *db, const bson_t *command, bool changes,
                           bson_t *reply, int *ret_code)
 {
@@ -170,13 +194,12 @@ enum co_result mg_command(struct co_call *call, struct co_conn *conn, const char
     enter(call, conn);
     if (mg_now_ns() >= call->deadline_ns)
         return mg_fail(call, CO_NO_EFFECT, CO_E_TIMEOUT, "", "%s: no time was left to send it", what);
-    enum co_result injected = call->host->fault(call->ctx, "mongodb.send");
-    if (injected != CO_DONE)
-        return mg_fail(call, injected, CO_E_UNREACHABLE, "", "%s: injected before it was sent", what);
+    enum co_result result = before_sending(call, conn, what);
+    if (result != CO_DONE)
+        return result;
     bson_destroy(reply);
     bool ok = mongoc_client_command_simple(conn->client, db, command, NULL, reply, &error);
-    injected = call->host->fault(call->ctx, "mongodb.reply");
-    if (injected != CO_DONE) {
+    if (call->host->fault(call->ctx, "mongodb.reply") != CO_DONE) {
         conn->broken = true;
         return mg_fail(call, changes ? CO_EFFECT_UNKNOWN : CO_NO_EFFECT, CO_E_UNREACHABLE, "", "%s: the reply was lost", what);
     }

@@ -12,6 +12,8 @@
 
 #include "mg.h"
 
+#define GUARD_NS INT64_C(200000000) /* a look at the marker counts for so long */
+
 static void put(struct co_call *call, struct co_text *text, const char *value)
 {
     call->host->text_set(call->ctx, text, value, strlen(value));
@@ -142,14 +144,27 @@ enum co_result mg_guard(struct co_call *call, struct co_conn *conn)
         return CO_DONE;
     if (conn && conn->anonymous)
         return CO_DONE;
+    int64_t asked_ns = mg_now_ns(); /* not when it was answered: the process may be frozen while the answer waits for it */
     enum co_result result = read_marker(call, conn, &reply);
     if (result != CO_DONE)
         return result;
     const char *held = mg_str(&reply, "cursor.firstBatch.0.token");
-    if (strcmp(held, call->run->token) == 0)
+    if (strcmp(held, call->run->token) == 0) {
+        struct co_conn *keeper = call->conn ? call->conn : conn;
+        keeper->guarded_ns = asked_ns;
+        keeper->guarded_other = conn != call->conn;
         return CO_DONE;
+    }
     return conflict(call,
                     *held ? "names another run or epoch: the run was taken over" : "is gone: the run was ended from elsewhere");
+}
+
+enum co_result mg_guard_again(struct co_call *call)
+{
+    const struct co_conn *keeper = call->conn ? call->conn : call->other;
+    if (!keeper || !keeper->guarded_ns || mg_now_ns() - keeper->guarded_ns < GUARD_NS)
+        return CO_DONE;
+    return mg_guard(call, keeper->guarded_other || !call->conn ? call->other : call->conn);
 }
 
 /* ---------------------------------------------------------------- sessions */

@@ -58,6 +58,9 @@ struct co_conn {
     const char *shard_role;
     char version[64], set_id[25], started[160];
     int64_t stood_ns; /* when the member was last asked to stand for election */
+    /* The last look at the marker by a call on this connection, and whether at that of the other side; see mg_guard. */
+    int64_t guarded_ns;
+    bool guarded_other;
 };
 
 #define MG_DOC(name) __attribute__((cleanup(bson_destroy))) bson_t name = BSON_INITIALIZER
@@ -201,6 +204,9 @@ enum co_result mg_marker_set(struct co_call *call, const char *expected, const c
 /* The token rule: the marker of `conn`'s server holds the run's token. No command of the server can check that in the
  * same round trip; docs/mongodb.md says what stands in for it. */
 enum co_result mg_guard(struct co_call *call, struct co_conn *conn);
+/* Once more, right before a command that changes who may write is sent: a process that was frozen since its look looks
+ * again. Costs a round trip only when time has passed. */
+enum co_result mg_guard_again(struct co_call *call);
 enum co_result mg_end_sessions(struct co_call *call, const char *keep_actor);
 enum co_result mg_prepare(struct co_call *call);
 enum co_result mg_drain(struct co_call *call, bool end, struct co_text *remaining);

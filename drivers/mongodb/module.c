@@ -14,7 +14,7 @@ static const struct co_option options[] = {
      .help = "The server's dbPath on its machine; `check` looks there for room."},
 };
 
-static const char *const fault_points[] = {"mongodb.send", "mongodb.reply", NULL};
+static const char *const fault_points[] = {"mongodb.send", "mongodb.decide", "mongodb.reply", NULL};
 
 static char library[64];
 

@@ -287,6 +287,59 @@ static enum co_result vote_revert(struct co_call *call)
     return result;
 }
 
+/* ---------------------------------------------------------------- warm_up: the target has heard of its vote */
+
+/* Members hear of a new config by heartbeats, and a majority may have it without the target. Asked to stand it must know that
+ * it may; and a run that was undone isn't over while the target still believes that it votes. */
+static enum co_result hear_describe(struct co_call *call, struct co_text *ret)
+{
+    return say(call, ret, "replSetGetConfig, until the target has heard of its vote");
+}
+
+static enum co_result hear_probe(struct co_call *call, enum co_presence *ret)
+{
+    MG_STATE(state);
+    char name[320];
+    struct mg_member member;
+    int64_t v;
+    double p;
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
+    if (result != CO_DONE)
+        return result;
+    mg_name_of(call, true, name);
+    mg_original(call, call->side, &v, &p);
+    mg_find_member(&state.config, name, &member);
+    double difference = member.priority - p;
+    bool noted = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "member") != NULL;
+    bool other = member.votes != v || difference > 0.0005 || difference < -0.0005;
+    *ret = member.index >= 0 && noted && other ? CO_PRESENT : CO_ABSENT;
+    return CO_DONE;
+}
+
+static enum co_result hear_apply(struct co_call *call)
+{
+    MG_STATE(state);
+    MG_STATE(other);
+    char name[320];
+    struct mg_member member;
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
+    if (result != CO_DONE)
+        return result;
+    mg_name_of(call, true, name);
+    mg_find_member(&state.config, name, &member);
+    if (member.index >= 0 && member.votes > 0 && member.priority > 0)
+        return CO_DONE;
+    /* A source that is lost gives nobody a vote: the target takes it when it is elected. */
+    return mg_reachable(call, call->other, &other) ? CO_AGAIN : CO_DONE;
+}
+
+static enum co_result hear_revert(struct co_call *call)
+{
+    enum co_presence there = CO_PRESENT;
+    enum co_result result = hear_probe(call, &there);
+    return result == CO_DONE && there == CO_PRESENT ? CO_AGAIN : result;
+}
+
 /* ---------------------------------------------------------------- warm_up: nobody else can be elected */
 
 /* Members besides the two sides that could be elected, in the form of the note. */
@@ -639,6 +692,8 @@ const struct co_step mg_steps[] = {
          CO_STEP_SLOW | CO_STEP_KEEPS | CO_STEP_OTHER, NULL, follow, follow_apply, nothing),
     STEP("warm_up.vote", "let the target vote and be elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_OTHER, NULL, vote,
          vote_apply, vote_revert),
+    STEP("warm_up.hear", "let the target hear of its vote", CO_PHASE_WARM_UP, CO_TARGET, CO_STEP_OTHER, NULL, hear, hear_apply,
+         hear_revert),
     STEP("warm_up.hold_others", "keep the other members from being elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_OTHER,
          has_others, others, others_apply, others_revert),
     STEP("fence.block_writes", "block user writes in the replica set", CO_PHASE_FENCE, CO_SOURCE, CO_STEP_OTHER, mg_votes,

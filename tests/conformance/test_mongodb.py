@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from sandbox import ENGINES, engine_reason, wait_for
+from sandbox import ENGINES, engine_reason, process, wait_for
 from sandbox.engines import server_class
 from sandbox.mongodb_double_wire import CommandError
 from sandbox.scenario import Scenario, now_ns
@@ -241,6 +241,45 @@ def test_a_killed_setup_goes_on(box, member, point):
     before = scene.a.settings()
     scene.must("setup", timeout_s=120)
     assert scene.a.settings() == before
+
+
+DECISIVE = ("replSetReconfig", "replSetStepUp", "replSetStepDown", "setUserWriteBlockMode")
+
+
+@pytest.mark.parametrize("member", EITHER)
+@pytest.mark.parametrize("passing", [2, 3, 4])
+def test_a_tool_frozen_right_before_it_sends_what_changes_who_may_write_looks_again(box, member, passing):
+    """It had looked at the marker. Nothing could kill it; the guardian ends the run, and the marker with it."""
+    scene = made(box, member)
+    scene.mark_runs()
+    with scene.load(writers=2) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", "--max-write-pause=2s", fault=f"mongodb.decide#{passing}=stop",
+                                 guardian_fault="guardian.kill=error")
+        wait_for(lambda: child.poll() is not None or scene.stopped(child), 40, "the tool stops")
+        assert scene.in_pause()
+        wait_for(lambda: not [pid for pid in scene.tool.guardians() if pid != child.pid], 60, "the guardian has ended the run")
+        wait_for(lambda: len({str([server.member(one.host()) for one in (scene.a, scene.b)]) for server in (scene.a, scene.b)}) == 1, 20,
+                 "both members have heard of the config that the run left")
+        before = [(server.asked(*DECISIVE), server.settings()) for server in (scene.a, scene.b)]
+        process.send(child.pid, 18)
+        result = scene.tool.finish(child, 60)
+        assert [(server.asked(*DECISIVE), server.settings()) for server in (scene.a, scene.b)] == before, result
+        assert result.code in (0, 4, 5, 6, 75), result
+        scene.settle("a")
+        at = load.count()
+        wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+    scene.check(load, "a")
+
+
+@pytest.mark.parametrize("member", EITHER)
+def test_an_undone_run_is_over_when_the_target_has_heard_that_its_vote_is_gone(box, member):
+    """A majority has the config before the target does: members hear of it by heartbeats."""
+    scene = made(box, member)
+    before = [server.settings() for server in (scene.a, scene.b)]
+    for _ in range(3):
+        assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="fence:end=error", timeout_s=90).code == 4
+        assert [server.settings() for server in (scene.a, scene.b)] == before
 
 
 # What the driver reads of each answer, and the codes it tells apart: asked of a real server and of the double.

@@ -172,6 +172,13 @@ class Member(Server):
         """(votes, priority) in this member's config."""
         return self.settings()[f"member {host}"]
 
+    def asked(self, *commands):
+        """How often this process was sent each of these commands."""
+        connection = self.connect("root")
+        counts = connection.command("admin", {"serverStatus": 1})["metrics"]["commands"]
+        connection.close()
+        return {name: counts.get(name, {}).get("total", 0) for name in commands}
+
     def is_primary(self):
         connection = self.wire()
         connection.close()

@@ -65,6 +65,7 @@ class Member:
         self.injected, self.sessions, self.salted = {}, {}, {}
         self.source, self.peers = "", set()
         self.started, self.cut = time.time(), False
+        self.counts = {}
         self.load()
 
     # ------------------------------------------------------------ what survives a kill
@@ -442,6 +443,7 @@ class Session:
         return rule
 
     def answer(self, name, command):
+        self.member.counts[name] = self.member.counts.get(name, 0) + 1
         try:
             handler = getattr(self, "do_" + name.lower(), None)
             if not handler:  # error_codes.yml 59
@@ -523,6 +525,11 @@ class Session:
     def do_buildinfo(self, command):
         version = self.member.version
         return {"version": ".".join(map(str, version)), "versionArray": [*version, 0], "modules": ["double"], "ok": 1.0}
+
+    def do_serverstatus(self, command):
+        """Manual: serverStatus, metrics.commands.<name>.total."""
+        return {"process": "mongodb_double", "ok": 1.0,
+                "metrics": {"commands": {name: {"total": Int64(count)} for name, count in dict(self.member.counts).items()}}}
 
     def do_getcmdlineopts(self, command):
         security = {"security": {"authorization": "enabled", "keyFile": "double"}} if self.member.users is not None else {}
