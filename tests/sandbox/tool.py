@@ -70,9 +70,11 @@ class Tool:
 
     def spawn(self, *arguments, fault=None, guardian_fault=None, json=False, env=None):
         """Starts it and returns the Popen; for killing it, or for a second operator."""
-        child = subprocess.Popen(self.argv(arguments, json), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, text=True, start_new_session=True,
-                                 env=self.environment(fault, guardian_fault, **(env or {})))
+        with process.adopted.lock:
+            child = subprocess.Popen(self.argv(arguments, json), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE, text=True, start_new_session=True,
+                                     env=self.environment(fault, guardian_fault, **(env or {})))
+            process.adopted.awaited.add(child.pid)
         self.running.append(child)
         return child
 
@@ -84,6 +86,7 @@ class Tool:
             process.end(child.pid)
             out, err = child.communicate()
             err += f"\n[still running after {timeout_s} s]"
+        process.adopted.awaited.discard(child.pid)
         self.running.remove(child)
         return Result(child.returncode, out, err, child.args)
 
@@ -92,6 +95,7 @@ class Tool:
         return self.finish(self.spawn(*arguments, **how), timeout_s)
 
     def guardians(self):
+        process.adopted.reap(program().name)
         return [pid for pid in process.with_argument(str(self.config_path)) if process.alive(pid)]
 
     def wait_quiet(self, timeout_s=40.0):
@@ -102,6 +106,7 @@ class Tool:
         for child in self.running:
             process.end(child.pid)
             child.wait()
+            process.adopted.awaited.discard(child.pid)
             for pipe in (child.stdout, child.stderr):
                 if pipe:
                     pipe.close()
