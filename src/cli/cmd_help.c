@@ -46,7 +46,7 @@ int co_cmd_manual(struct co_cli *cli)
 {
     if (!cli->argument)
         co_help_manual(&cli->plain);
-    else if (strcmp(cli->argument, "changeover.yaml") == 0)
+    else if (strcmp(cli->argument, CO_CONFIG_FILE) == 0)
         co_config_manual(&cli->plain);
     else
         return co_cli_usage(cli, "there is no manual page %s", cli->argument);

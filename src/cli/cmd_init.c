@@ -1,5 +1,6 @@
 /* cmd_init.c - `init`: writes a commented config. Invariant: an existing file is never touched, and what is written
  * loads without an error. */
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/internal.h"
+#include "config/config.h"
 #include "config/schema.h"
 #include "config/url.h"
 #include "drivers-host/modules.h"
@@ -77,12 +79,29 @@ static void render(const json_t *doc, struct co_text *ret)
                     co_get_str(doc, "path"));
 }
 
+/* After the file; a file of the default name would give each migration of a machine the same name, and with it the same journal,
+ * so its folder's name is taken there, with "_" for what a name can't have. */
+static char *name_after(const char *path)
+{
+    const char *base = strrchr(path, '/');
+    base = base ? base + 1 : path;
+    if (strcmp(base, CO_CONFIG_FILE) != 0)
+        return strndup(base, strcspn(base, "."));
+    CO_AUTOFREE char *folder = strndup(path, (size_t)(base - path));
+    CO_AUTOFREE char *real = folder ? realpath(*folder ? folder : ".", NULL) : NULL;
+    char *name = real ? strndup(strrchr(real, '/') + 1, 63) : NULL; /* of / itself it's empty */
+    for (char *at = name; at && *at; at++)
+        if (!isalnum((unsigned char)*at) && (at == name || !strchr("._-", *at)))
+            *at = '_';
+    return name;
+}
+
 int co_cmd_init(struct co_cli *cli)
 {
     struct co_url urls[2] = {{0}, {0}};
     CO_TEXT_AUTO text = CO_TEXT_INIT;
     struct co_error err = {0};
-    const char *path = cli->value[CO_OPTION_CONFIG] ? cli->value[CO_OPTION_CONFIG] : "changeover.yaml";
+    const char *path = cli->value[CO_OPTION_CONFIG] ? cli->value[CO_OPTION_CONFIG] : CO_CONFIG_FILE;
     int code = check_url(cli, CO_OPTION_A, &urls[0]);
     if (code == 0)
         code = check_url(cli, CO_OPTION_B, &urls[1]);
@@ -94,10 +113,8 @@ int co_cmd_init(struct co_cli *cli)
     }
     if (code == 0) {
         engine = co_module_engine(module, engine)->name; /* "postgres" and "rediss" are schemes of other names */
-        const char *base = strrchr(path, '/');
-        base = base ? base + 1 : path;
         CO_AUTOFREE char *name =
-            cli->value[CO_OPTION_NAME] ? co_strdup(cli->value[CO_OPTION_NAME]) : strndup(base, strcspn(base, "."));
+            cli->value[CO_OPTION_NAME] ? co_strdup(cli->value[CO_OPTION_NAME]) : name_after(path);
         struct co_template values = {.migration = name && *name ? name : "migration",
                                      .pair = engine,
                                      .engine = engine,

@@ -78,7 +78,7 @@ const struct co_option_spec co_options[CO_OPTION_COUNT] = {
     [CO_OPTION_ENGINE] = {CO_OPTION_ENGINE, "engine", 0, CO_ARITY_REQUIRED, "ENGINE", NULL, ON(INIT),
                           "the engine; default: the URL's scheme"},
     [CO_OPTION_NAME] = {CO_OPTION_NAME, "name", 0, CO_ARITY_REQUIRED, "NAME", NULL, ON(INIT),
-                        "the migration's name; default: the file's name"},
+                        "the migration's name; default: the file's name, or that of the folder of a changeover.yaml"},
     [CO_OPTION_FOR] = {CO_OPTION_FOR, "for", 0, CO_ARITY_REQUIRED, "STAGE", "setup|cutover", ON(CHECK),
                        "what to check for: setup or cutover"},
     [CO_OPTION_STRICT] = {CO_OPTION_STRICT, "strict", 0, CO_ARITY_NONE, NULL, NULL, ON(CHECK), "warnings count as errors"},

@@ -404,7 +404,7 @@ int co_config_load(const char *path_or_null, struct co_config **ret, struct co_e
     if (!path && from_env && *from_env)
         path = from_env;
     if (!path)
-        path = "changeover.yaml";
+        path = CO_CONFIG_FILE;
     CO_TEXT_AUTO text = {.secret = true, .max = CO_DOCUMENT_MAX_BYTES};
     bool private_file = false;
     int rc = read_file(path, &text, &private_file, err);

@@ -10,6 +10,8 @@
 #include "base/secret.h"
 #include "changeover/driver.h"
 
+#define CO_CONFIG_FILE "changeover.yaml" /* of the working folder, when neither -c nor the environment names one */
+
 struct co_option_value {
     char *name;  /* path: "mode", "setup.method", "host.data_directory" */
     char *value; /* scalar, after ${NAME}; NULL for a list */

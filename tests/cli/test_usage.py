@@ -126,6 +126,16 @@ def test_init_writes_once_and_what_it_writes_loads(cli):
         assert done.code == 64 and not (cli.folder / "new.yaml").exists(), done
 
 
+def test_init_names_the_migration_after_its_file_or_its_folder(cli):
+    """Two folders with a changeover.yaml each would otherwise share one default journal."""
+    for folder in ("shop", "-orders db"):
+        (cli.folder / folder).mkdir()
+    for path, name in (("stock.yaml", "stock"), ("shop/changeover.yaml", "shop"), ("./-orders db/changeover.yaml", "_orders_db")):
+        done = cli("init", "-c", path, "--a", "fake://127.0.0.1:1", "--b", "fake://127.0.0.1:2")
+        assert done.code == 0, done
+        assert f"migration: {name}\n" in (cli.folder / path).read_text()
+
+
 def test_two_urls_are_enough_with_any_scheme_of_an_engine(cli):
     drivers = cli("drivers", "--json").json["drivers"]
     for engine in [engine for driver in drivers for engine in driver["engines"]]:
