@@ -79,8 +79,8 @@ static void render(const json_t *doc, struct co_text *ret)
                     co_get_str(doc, "path"));
 }
 
-/* After the file; a file of the default name would give each migration of a machine the same name, and with it the same journal,
- * so its folder's name is taken there, with "_" for what a name can't have. */
+/* After the file; a file of the default name would give each migration of a machine the same name, and with it the same
+ * journal, so its folder's name is taken there, with "_" for what a name can't have. */
 static char *name_after(const char *path)
 {
     const char *base = strrchr(path, '/');
@@ -113,8 +113,7 @@ int co_cmd_init(struct co_cli *cli)
     }
     if (code == 0) {
         engine = co_module_engine(module, engine)->name; /* "postgres" and "rediss" are schemes of other names */
-        CO_AUTOFREE char *name =
-            cli->value[CO_OPTION_NAME] ? co_strdup(cli->value[CO_OPTION_NAME]) : name_after(path);
+        CO_AUTOFREE char *name = cli->value[CO_OPTION_NAME] ? co_strdup(cli->value[CO_OPTION_NAME]) : name_after(path);
         struct co_template values = {.migration = name && *name ? name : "migration",
                                      .pair = engine,
                                      .engine = engine,
