@@ -3,6 +3,7 @@
  * Invariant: what can't be seen for lack of rights or of a connection is a finding of its own, never silence.
  */
 #include "check.h"
+#include "setup.h"
 
 #include <stdio.h>
 
@@ -78,8 +79,12 @@ enum co_result my_check(struct co_call *call, enum co_check_stage stage)
         .target_side = is_source ? other_side : call->side,
         .result = CO_DONE,
     };
+    /* its data directory may be on the way: setup goes on, or says what is the matter */
+    bool replaced = stage == CO_CHECK_SETUP && check.source && my_setup_method_is(call, "mariabackup") &&
+                    my_machine_ready(call, check.target_side);
     if (!check.source || !check.target)
-        my_find(&check, "cant_see", CO_ERROR, (int)(check.source ? check.target_side : check.source_side),
+        my_find(&check, "cant_see", replaced ? CO_WARNING : CO_ERROR,
+                (int)(check.source ? check.target_side : check.source_side),
                 "Check that the server runs and that the tool can log in, then check again.",
                 "the server can't be reached: much can't be checked");
     my_check_read(&check, check.source, "the settings", "SHOW GLOBAL VARIABLES", &check.source_vars);

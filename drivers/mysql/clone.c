@@ -71,7 +71,7 @@ enum co_result my_clone_probe(struct co_call *call, enum co_presence *ret)
 }
 
 /* The copy has the source's accounts: with those the tool has to get in again. */
-static enum co_result logins_fit(struct co_call *call)
+enum co_result my_logins_fit(struct co_call *call)
 {
     struct co_call there = *call;
     struct co_conn *conn = NULL;
@@ -84,7 +84,7 @@ static enum co_result logins_fit(struct co_call *call)
     struct co_error said = *call->err;
     return my_fail(call, CO_NO_EFFECT, CO_E_AUTH,
                    "Give the tool's account the same name and password on both servers, and hosts that let it in.",
-                   "after a clone the target has the source's accounts, and its url's account doesn't get into the source: %s",
+                   "after the copy the target has the source's accounts, and its url's account doesn't get into the source: %s",
                    said.message);
 }
 
@@ -208,13 +208,10 @@ static enum co_result finish(struct co_call *call)
 }
 
 /* Nobody is there: the server is restarting, or waits to be started. */
-static enum co_result start_server(struct co_call *call)
+enum co_result my_start_server(struct co_call *call, const char *what)
 {
     const char *const *start = call->host->argv_option(call->ctx, (int)call->side, "host.start");
-    struct co_progress progress = {.what = "waiting for the cloned server to be started; if nothing supervises it, start it",
-                                   .done = -1,
-                                   .total = -1,
-                                   .unit = ""};
+    struct co_progress progress = {.what = what, .done = -1, .total = -1, .unit = ""};
     call->host->progress(call->ctx, &progress);
     const char *last = call->host->note_get(call->ctx, CO_NOTE_PAIR, call->side, "clone_started_ns");
     int64_t now_ns = call->host->now_ns(call->ctx), last_ns = my_int(last, 0);
@@ -235,7 +232,7 @@ enum co_result my_clone_copy(struct co_call *call)
 {
     enum co_presence there = CO_ABSENT;
     if (!call->conn || call->conn->dead)
-        return start_server(call);
+        return my_start_server(call, "waiting for the cloned server to be started; if nothing supervises it, start it");
     if (!call->other)
         return my_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "", "the source can't be reached");
     struct co_call brief = my_brief(call, 60000);
@@ -246,7 +243,7 @@ enum co_result my_clone_copy(struct co_call *call)
         return finish(&brief);
     r = can_clone(&brief);
     if (r == CO_DONE)
-        r = logins_fit(&brief);
+        r = my_logins_fit(&brief);
     if (r == CO_DONE)
         r = install(&brief, call->other);
     if (r == CO_DONE)

@@ -81,6 +81,11 @@ static enum co_result unlocked_from(struct co_call *call, enum my_scope scope, s
     return r;
 }
 
+enum co_result my_accounts_unlocked_from(struct co_call *call, struct my_str *sql)
+{
+    return unlocked_from(call, MY_SCOPE_ALL, sql);
+}
+
 static enum co_result my_events_read(struct co_call *call, struct my_sets *ret);
 
 static const char *scheduler_from(const struct co_conn *conn)

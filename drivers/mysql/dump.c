@@ -48,7 +48,13 @@ void my_dump_describe(struct co_call *call, struct co_text *ret)
 
 /* ---------------------------------------------------------------- option files */
 
-static void add_option(struct my_str *file, const char *name, const char *value)
+void my_option_add(struct my_str *file, const char *name, const char *value)
+static bool option_on(struct co_call *call, const char *name)
+{
+    const char *value = call->host->option(call->ctx, name);
+    return value && strcmp(value, "true") == 0;
+}
+
 {
     if (!value)
         return;
@@ -75,9 +81,9 @@ static void add_tls(struct my_str *file, const struct co_endpoint_config *ep, bo
                     ep->tls.mode == CO_TLS_VERIFY ? "ssl-verify-server-cert" : "skip-ssl-verify-server-cert");
     if (ep->tls.mode == CO_TLS_OFF)
         return;
-    add_option(file, "ssl-ca", ep->tls.ca);
-    add_option(file, "ssl-cert", ep->tls.cert);
-    add_option(file, "ssl-key", ep->tls.key);
+    my_option_add(file, "ssl-ca", ep->tls.ca);
+    my_option_add(file, "ssl-cert", ep->tls.cert);
+    my_option_add(file, "ssl-key", ep->tls.key);
 }
 
 struct option_file {
@@ -110,12 +116,12 @@ static enum co_result option_file_make(struct co_call *call, enum co_side side, 
     const struct co_endpoint_config *ep = call->host->endpoint(call->ctx, side);
     MY_STR_AUTO file = {0};
     my_str_add(&file, "[client]\n");
-    add_option(&file, "user", ep->user);
-    add_option(&file, "password", call->host->secret(call->ctx, side, CO_SECRET_PASSWORD));
+    my_option_add(&file, "user", ep->user);
+    my_option_add(&file, "password", call->host->secret(call->ctx, side, CO_SECRET_PASSWORD));
     if (ep->address && ep->address[0] == '/') {
-        add_option(&file, "socket", ep->address);
+        my_option_add(&file, "socket", ep->address);
     } else {
-        add_option(&file, "host", ep->address ? ep->address : "127.0.0.1");
+        my_option_add(&file, "host", ep->address ? ep->address : "127.0.0.1");
         my_str_addf(&file, "port=%d\nprotocol=tcp\n", ep->port ? ep->port : 3306);
     }
     add_tls(&file, ep, mysql);
@@ -129,40 +135,54 @@ static enum co_result option_file_make(struct co_call *call, enum co_side side, 
 
 /* ---------------------------------------------------------------- the target made empty */
 
-enum co_result my_copy_begin(struct co_call *call)
+/* The names of the target's databases, and whether they may go. */
+enum co_result my_copy_allowed(struct co_call *call, struct my_sets *ret_schemas, bool *ret_ours)
 {
-    MY_SETS_AUTO schemas = {0};
     MY_SETS_AUTO state = {0};
-    enum co_result r = my_user_schemas(call, call->conn, &schemas);
+    enum co_result r = my_user_schemas(call, call->conn, ret_schemas);
     if (r == CO_DONE)
         r = my_read(call, call->conn, "SELECT value FROM " MY_SCHEMA ".originals WHERE kind='copy'", &state);
     if (r != CO_DONE)
         return r;
     const char *copy = my_value(&state, 0, 0);
-    bool ours = copy && strcmp(copy, "started") == 0; /* what a copy left that was interrupted may go */
-    const char *replace = call->host->option(call->ctx, "setup.replace_b");
-    bool may_drop = ours || (replace && strcmp(replace, "true") == 0);
+    *ret_ours = copy && strcmp(copy, "started") == 0; /* what a copy left that was interrupted may go */
+    if (*ret_ours || option_on(call, "setup.replace_b"))
+        return CO_DONE;
     MY_STR_AUTO names = {0};
     MY_STR_AUTO sql = {0};
     if (my_is_mysql(call->conn))
         my_str_add(&sql, "SET GLOBAL super_read_only=0;");
+    for (MYSQL_ROW row; (row = mysql_fetch_row(ret_schemas->set[0]));)
+        if (strcmp(row[0], MY_PROBE_SCHEMA) != 0)
+            my_str_addf(&names, "%s%s", names.len ? ", " : "", row[0]);
+    mysql_data_seek(ret_schemas->set[0], 0);
+    if (!names.len)
+        return CO_DONE;
+    bool moved = my_setup_method_is(call, "mariabackup");
+    return my_fail(
+        call, CO_NO_EFFECT, CO_E_DATA,
+        moved ? "Choose an empty server as b; or set setup.replace_b: true, and its data directory is moved aside and kept."
+              : "Choose an empty server as b; or set setup.replace_b: true, and everything in these databases is deleted.",
+        "the target isn't empty: it has the databases %s", my_cstr(&names));
+}
+
+enum co_result my_copy_begin(struct co_call *call)
+{
+    MY_SETS_AUTO schemas = {0};
     if (!ours) /* these are the target's own; what an interrupted copy made isn't */
+    bool ours = false;
+    enum co_result r = my_copy_allowed(call, &schemas, &ours);
+    if (r != CO_DONE)
+        return r;
         my_str_add(&sql,
                    "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value) SELECT 'kept',User,Host,'' FROM mysql.user;");
     my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','started');SET GLOBAL "
                      "event_scheduler=OFF;SET SESSION foreign_key_checks=0;");
     for (MYSQL_ROW row; (row = mysql_fetch_row(schemas.set[0]));) {
-        if (strcmp(row[0], MY_PROBE_SCHEMA) != 0)
-            my_str_addf(&names, "%s%s", names.len ? ", " : "", row[0]);
         my_str_add(&sql, "DROP DATABASE IF EXISTS ");
         my_str_name(&sql, row[0]);
         my_str_add(&sql, ";");
     }
-    if (names.len && !may_drop)
-        return my_fail(
-            call, CO_NO_EFFECT, CO_E_DATA,
-            "Choose an empty server as b; or set setup.replace_b: true, and everything in these databases is deleted.",
-            "the target isn't empty: it has the databases %s", my_cstr(&names));
     my_str_addf(&sql, "SET SESSION foreign_key_checks=1;%s;", my_word_reset_log(call->conn));
     if (!my_is_mysql(call->conn))
         my_str_add(&sql, "SET GLOBAL gtid_slave_pos='';");
@@ -171,46 +191,13 @@ enum co_result my_copy_begin(struct co_call *call)
 
 /* ---------------------------------------------------------------- the pipe */
 
-struct words { /* a command line */
-    const char **argv;
-    size_t count, capacity;
-    bool failed;
-};
-
-static void words_done(struct words *w)
-{
-    free(w->argv);
-}
-
-static void add_word(struct words *w, const char *word)
-{
-    if (w->count + 2 > w->capacity) {
-        size_t capacity = w->capacity ? w->capacity * 2 : 32;
-        const char **grown = realloc(w->argv, capacity * sizeof *grown);
-        if (!grown) {
-            w->failed = true;
-            return;
-        }
-        w->argv = grown;
-        w->capacity = capacity;
-    }
-    w->argv[w->count++] = word;
-    w->argv[w->count] = NULL;
-}
-
-static void add_program(struct co_call *call, struct words *w, const char *option, const char *otherwise)
+static void add_program(struct co_call *call, struct my_words *w, const char *option, const char *otherwise)
 {
     const char *const *argv = call->host->argv_option(call->ctx, -1, option);
     if (!argv)
-        add_word(w, otherwise);
+        my_words_add(w, otherwise);
     for (; argv && *argv; argv++)
-        add_word(w, *argv);
-}
-
-static bool option_on(struct co_call *call, const char *name)
-{
-    const char *value = call->host->option(call->ctx, name);
-    return value && strcmp(value, "true") == 0;
+        my_words_add(w, *argv);
 }
 
 /* What the copy is about to bring, and what of it is there. */
@@ -242,7 +229,8 @@ static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, struct si
 {
     bool mysql = my_is_mysql(call->conn);
     __attribute__((cleanup(option_file_close))) struct option_file from_file = {.fd = -1}, to_file = {.fd = -1};
-    __attribute__((cleanup(words_done))) struct words from = {0}, to = {0};
+    MY_WORDS_AUTO from = {0};
+    MY_WORDS_AUTO to = {0};
     enum co_side source = call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A;
     enum co_result r = option_file_make(call, source, mysql, &from_file);
     if (r == CO_DONE)
@@ -250,7 +238,7 @@ static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, struct si
     if (r != CO_DONE)
         return r;
     add_program(call, &from, "setup.dump_program", default_program(call->conn, true));
-    add_word(&from, from_file.path); /* has to come first */
+    my_words_add(&from, from_file.path); /* has to come first */
     static const char *const both[] = {"--single-transaction", "--quick",        "--routines", "--triggers", "--events",
                                        "--hex-blob",           "--skip-comments"};
     for (size_t i = 0; i < sizeof both / sizeof *both; i++)
@@ -258,20 +246,20 @@ static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, struct si
     if (mysql) {
         add_word(&from, "--set-gtid-purged=ON");
     } else {
-        add_word(&from, "--master-data=1");
-        add_word(&from, "--gtid");
+        my_words_add(&from, "--master-data=1");
+        my_words_add(&from, "--gtid");
     }
     if (option_on(call, "setup.compress"))
-        add_word(&from, "--compress");
-    add_word(&from, "--databases");
+        my_words_add(&from, "--compress");
+    my_words_add(&from, "--databases");
     for (MYSQL_ROW row; (row = mysql_fetch_row(schemas));)
-        add_word(&from, row[0]);
+        my_words_add(&from, row[0]);
     add_program(call, &to, "setup.load_program", default_program(call->conn, false));
-    add_word(&to, to_file.path);
-    add_word(&to, "--init-command=SET SESSION sql_log_bin=0, unique_checks=0, foreign_key_checks=0");
-    add_word(&to, "--binary-mode");
+    my_words_add(&to, to_file.path);
+    my_words_add(&to, "--init-command=SET SESSION sql_log_bin=0, unique_checks=0, foreign_key_checks=0");
+    my_words_add(&to, "--binary-mode");
     if (option_on(call, "setup.compress"))
-        add_word(&to, "--compress");
+        my_words_add(&to, "--compress");
     if (from.failed || to.failed)
         return my_out_of_memory(call);
     struct co_command dump = {.size = sizeof dump, .side = CO_SIDE_LOCAL, .argv = from.argv};

@@ -231,6 +231,8 @@ enum co_result my_read_only_restore(struct co_call *call);
  * The packet has to set @co_own first: my_own_sql(). */
 enum co_result my_foreign_where(struct co_call *call, struct my_str *sql);
 void my_own_sql(struct co_call *call, struct my_str *sql);
+/* " FROM ... u WHERE ..." of all that are unlocked and aren't to stay so. */
+enum co_result my_accounts_unlocked_from(struct co_call *call, struct my_str *sql);
 enum co_result my_take_slot(struct co_call *call, struct co_conn *conn);
 enum co_result my_sessions_probe(struct co_call *call, enum co_presence *ret);
 enum co_result my_sessions_end_idle(struct co_call *call);

@@ -33,6 +33,12 @@ static enum co_result logged_change(struct co_call *call, const char *sql)
     return r;
 }
 
+bool my_setup_method_is(struct co_call *call, const char *method)
+{
+    const char *m = call->host->option(call->ctx, "setup.method");
+    return strcmp(m ? m : "dump", method) == 0;
+}
+
 /* ---------------------------------------------------------------- our schema */
 
 enum co_result my_setup_schema_describe(struct co_call *call, struct co_text *ret)
@@ -45,6 +51,8 @@ enum co_result my_setup_schema_describe(struct co_call *call, struct co_text *re
 enum co_result my_setup_schema_probe(struct co_call *call, enum co_presence *ret)
 {
     bool there = false;
+    if (!call->conn)
+        return my_backup_under_way(call, ret);
     enum co_result r = my_schema_there(call, call->conn, &there);
     if (r != CO_DONE || !there) {
         *ret = CO_ABSENT;
@@ -57,8 +65,15 @@ enum co_result my_setup_schema_probe(struct co_call *call, enum co_presence *ret
     return r;
 }
 
+static enum co_result unreachable(struct co_call *call)
+{
+    return my_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "Check that it runs.", "the target can't be reached");
+}
+
 enum co_result my_setup_schema_apply(struct co_call *call)
 {
+    if (!call->conn)
+        return unreachable(call);
     return my_schema_make(call, call->conn);
 }
 
@@ -280,11 +295,13 @@ enum co_result my_setup_closed_describe(struct co_call *call, struct co_text *re
 
 enum co_result my_setup_closed_probe(struct co_call *call, enum co_presence *ret)
 {
-    return my_read_only_probe(call, ret);
+    return call->conn ? my_read_only_probe(call, ret) : my_backup_under_way(call, ret);
 }
 
 enum co_result my_setup_closed_apply(struct co_call *call)
 {
+    if (!call->conn)
+        return unreachable(call);
     bool lasts = read_only_lasts(call);
     if (!my_is_mysql(call->conn) &&
         call->host->note_put(call->ctx, CO_NOTE_PAIR, call->side, "read_only_configured", lasts ? "1" : "0") != 0)
@@ -307,28 +324,24 @@ enum co_result my_setup_closed_revert(struct co_call *call)
 
 /* ---------------------------------------------------------------- copy */
 
-static const char *method(struct co_call *call)
-{
-    const char *m = call->host->option(call->ctx, "setup.method");
-    return m ? m : "dump";
-}
-
 bool my_setup_copy_wanted(struct co_call *call)
 {
-    return strcmp(method(call), "adopt") != 0;
+    return !my_setup_method_is(call, "adopt");
 }
 
 enum co_result my_setup_copy_describe(struct co_call *call, struct co_text *ret)
 {
     call->host->text_set(call->ctx, ret, "", 0);
-    if (strcmp(method(call), "copied") == 0) {
+    if (my_setup_method_is(call, "copied")) {
         const char *position = call->host->option(call->ctx, "setup.position");
         bool mysql = call->conn && my_is_mysql(call->conn);
         call->host->text_add(call->ctx, ret, mysql ? "%s\nSET GLOBAL gtid_purged='%s'" : "%s\nSET GLOBAL gtid_slave_pos='%s'",
                              call->conn ? my_word_reset_log(call->conn) : "RESET MASTER",
                              position ? position : "<setup.position>");
-    } else if (strcmp(method(call), "clone") == 0) {
+    } else if (my_setup_method_is(call, "clone")) {
         my_clone_describe(call, ret);
+    } else if (my_setup_method_is(call, "mariabackup")) {
+        my_backup_describe(call, ret);
     } else {
         my_dump_describe(call, ret);
     }
@@ -341,7 +354,7 @@ enum co_result my_setup_copy_probe(struct co_call *call, enum co_presence *ret)
     MY_SETS_AUTO sets = {0};
     *ret = CO_ABSENT;
     if (!call->conn)
-        return my_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "Check that it runs.", "the target can't be reached");
+        return unreachable(call);
     enum co_result r = my_follow_read(call, call->conn, &f);
     if (r != CO_DONE)
         return r;
@@ -349,8 +362,10 @@ enum co_result my_setup_copy_probe(struct co_call *call, enum co_presence *ret)
         *ret = CO_PRESENT;
         return CO_DONE;
     }
-    if (strcmp(method(call), "clone") == 0)
+    if (my_setup_method_is(call, "clone"))
         return my_clone_probe(call, ret);
+    if (my_setup_method_is(call, "mariabackup"))
+        return my_backup_probe(call, ret);
     r = my_read(call, call->conn, "SELECT value FROM " MY_SCHEMA ".originals WHERE kind='copy'", &sets);
     if (r != CO_DONE)
         return sets.error == 1146 || sets.error == 1049 ? CO_DONE : r;
@@ -384,20 +399,15 @@ static enum co_result copied_apply(struct co_call *call)
 enum co_result my_setup_copy_apply(struct co_call *call)
 {
     enum co_presence there = CO_ABSENT;
-    if (strcmp(method(call), "clone") == 0 && (!call->conn || call->conn->dead))
-        return my_clone_copy(call); /* between the two halves of a clone */
+    enum co_result (*whole)(struct co_call *) = my_setup_method_is(call, "clone")         ? my_clone_copy
+                                                : my_setup_method_is(call, "mariabackup") ? my_backup_copy
+                                                                                          : NULL;
+    if (!call->conn || call->conn->dead) /* between the two halves of such a copy */
+        return whole ? whole(call) : unreachable(call);
     enum co_result r = my_setup_copy_probe(call, &there);
     if (r != CO_DONE || there == CO_PRESENT)
         return r;
-    if (strcmp(method(call), "clone") == 0)
-        return my_clone_copy(call);
-    if (strcmp(method(call), "copied") == 0)
-        return copied_apply(call);
-    if (strcmp(method(call), "dump") == 0)
-        return my_dump_copy(call);
-    return my_fail(call, CO_NO_EFFECT, CO_E_UNSUPPORTED,
-                   "Use setup.method dump; or make the copy yourself and use copied, or adopt.",
-                   "setup.method %s isn't there yet", method(call));
+    return whole ? whole(call) : my_setup_method_is(call, "copied") ? copied_apply(call) : my_dump_copy(call);
 }
 
 enum co_result my_setup_copy_revert(struct co_call *call)

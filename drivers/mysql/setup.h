@@ -19,6 +19,7 @@ SETUP_STEP(follow);
 
 bool my_setup_user_wanted(struct co_call *call);
 bool my_setup_copy_wanted(struct co_call *call);
+bool my_setup_method_is(struct co_call *call, const char *method);
 bool my_setup_lock_wanted(struct co_call *call);
 enum my_scope my_setup_scope(struct co_call *call); /* of the accounts that setup locks */
 
@@ -37,7 +38,43 @@ void my_dump_describe(struct co_call *call, struct co_text *ret);
 /* Marks the copy as started and removes what is on the target, if that may be. */
 enum co_result my_copy_begin(struct co_call *call);
 
+enum co_result my_copy_allowed(struct co_call *call, struct my_sets *ret_schemas, bool *ret_ours);
+/* name="value" of an option file */
+void my_option_add(struct my_str *file, const char *name, const char *value);
+
+/* machine.c */
+struct my_words { /* a command line; the words are the caller's */
+    const char **argv;
+    size_t count, capacity;
+    bool failed;
+    struct my_str script;
+};
+#define MY_WORDS_AUTO __attribute__((cleanup(my_words_done))) struct my_words
+void my_words_add(struct my_words *w, const char *word);
+void my_words_done(struct my_words *w);
+
+struct my_machine {
+    enum co_side side;
+    const char *script; /* sh; see the prologue in machine.c for what it begins with */
+    const char *const *args;
+    const char *input;
+    const char *data; /* the data directory; NULL: host.data_directory */
+};
+bool my_machine_ready(struct co_call *call, enum co_side side);
+enum co_result my_machine_command(struct co_call *call, const struct my_machine *machine, struct my_words *words,
+                                  struct co_command *ret);
+enum co_result my_machine_run(struct co_call *call, const struct my_machine *machine, const char **ret_out);
+
+/* backup.c */
+enum co_result my_backup_copy(struct co_call *call); /* also without a connection, while the data directory is replaced */
+enum co_result my_backup_probe(struct co_call *call, enum co_presence *ret);
+void my_backup_describe(struct co_call *call, struct co_text *ret);
+/* The server is down because its data directory is being replaced: what setup does before the copy is done. */
+enum co_result my_backup_under_way(struct co_call *call, enum co_presence *ret);
+
 /* clone.c */
+enum co_result my_logins_fit(struct co_call *call);
+enum co_result my_start_server(struct co_call *call, const char *what);
 enum co_result my_clone_copy(struct co_call *call); /* also without a connection: until the server is back */
 enum co_result my_clone_probe(struct co_call *call, enum co_presence *ret);
 void my_clone_describe(struct co_call *call, struct co_text *ret);

@@ -109,7 +109,9 @@ def test_an_event_of_the_tools_account_is_no_other_session_of_it(ready):
     assert "account_shared" not in [finding["code"] for finding in result.json["findings"]], result
 
 
-def test_transactions_made_on_the_follower_are_found_and_refused(ready):
+def test_transactions_made_on_the_follower_are_found_and_refused(ready, engine):
+    if engine == "mysql-file":
+        pytest.skip("mysql-file: without GTIDs they can't be seen; test_mysql_file.py sees that check says so")
     if ready.engine == "mysql":
         ready.b.query("SET GLOBAL super_read_only=0")
     ready.b.query("CREATE TABLE app.stray (a int)")
