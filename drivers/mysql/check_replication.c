@@ -47,10 +47,11 @@ static void check_link(struct my_check *c, const struct my_follow *f)
     if (f->delay_s > 0)
         my_find(c, "replication_delayed", CO_ERROR, side, "CHANGE MASTER TO MASTER_DELAY=0 (SOURCE_DELAY).",
                 "replication is delayed by %lld s on purpose", (long long)f->delay_s);
-    if (!f->gtid)
-        my_find(c, "replication_without_gtid", CO_ERROR, side,
-                "CHANGE MASTER TO MASTER_USE_GTID=slave_pos (MySQL: SOURCE_AUTO_POSITION=1).",
-                "the target follows by file and position");
+    if (!f->gtid && !c->target->by_file)
+        my_find(c, "replication_without_gtid", c->stage == CO_CHECK_CUTOVER ? CO_ERROR : CO_WARNING, side,
+                "Run `changeover setup`: it goes on by GTID from where the target stands (CHANGE MASTER TO "
+                "MASTER_USE_GTID=slave_pos; MySQL: SOURCE_AUTO_POSITION=1).",
+                "the target follows by file and position, though both servers have GTIDs");
     if (f->others)
         my_find(c, "follows_several", CO_ERROR, side, "Stop the others: what they bring would be written past the closure.",
                 "the target follows %u servers", f->others + 1);
@@ -84,7 +85,7 @@ static void check_errant(struct my_check *c, const struct my_follow *f)
     MY_SETS_AUTO target = {0};
     MY_SETS_AUTO source = {0};
     MY_STR_AUTO sql = {0};
-    if (!f->present)
+    if (!f->present || c->target->by_file) /* then it can't be seen: check_server says so */
         return;
     my_str_addf(&sql, "SELECT %s,%s", my_expr_position(c->target), my_expr_applied(c->target));
     if (!my_check_read(c, c->target, "the position", my_cstr(&sql), &target))

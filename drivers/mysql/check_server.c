@@ -26,11 +26,12 @@ static void check_binlog(struct my_check *c, const struct my_sets *vars, const s
         my_find(c, "log_replica_updates_off", CO_ERROR, (int)side,
                 "Set log_slave_updates (MySQL 8.0.26 on: log_replica_updates) and restart the server.",
                 "what is replicated isn't in the binary log of the future primary: the way back would be closed");
-    if (my_is_mysql(conn) && !is(my_var(vars, "gtid_mode"), "ON"))
+    bool by_files = (!c->source || c->source->by_file) && (!c->target || c->target->by_file);
+    if (my_is_mysql(conn) && !is(my_var(vars, "gtid_mode"), "ON") && !by_files)
         my_find(c, "gtid_mode_off", CO_ERROR, (int)side,
                 "Turn GTIDs on, online: enforce_gtid_consistency=ON, then gtid_mode OFF_PERMISSIVE, ON_PERMISSIVE, ON, on both "
-                "servers.",
-                "gtid_mode is %s: positions can't be compared between servers",
+                "servers; or have them off on both: then replication goes by file and position.",
+                "gtid_mode is %s here and not on both servers the same: one wouldn't take the other's transactions",
                 my_var(vars, "gtid_mode") ? my_var(vars, "gtid_mode") : "unknown");
     if (!my_is_mysql(conn) && !my_truth(my_var(vars, "gtid_strict_mode")))
         my_find(c, "gtid_strict_mode_off", CO_WARNING, (int)side, "SET GLOBAL gtid_strict_mode=1, and in the configuration.",
@@ -52,6 +53,30 @@ static void check_durability(struct my_check *c, const struct my_sets *vars, enu
                 "SET GLOBAL innodb_flush_log_at_trx_commit=1, at least for the run.",
                 "innodb_flush_log_at_trx_commit is %s: a crash may lose acknowledged transactions, and the run's marker",
                 my_var(vars, "innodb_flush_log_at_trx_commit"));
+}
+
+/* What is different where neither server has GTIDs. */
+static void check_by_file(struct my_check *c)
+{
+    const struct my_sets *vars = &c->target_vars;
+    if (!c->source || !c->target || !c->source->by_file || !c->target->by_file)
+        return;
+    my_find(
+        c, "without_gtid", CO_WARNING, -1,
+        "Turn GTIDs on, online, on both servers: enforce_gtid_consistency=ON, then gtid_mode OFF_PERMISSIVE, ON_PERMISSIVE, "
+        "ON. Or accept it.",
+        "there are no GTIDs (gtid_mode %s): replication goes by file and position. Transactions that were made on the target "
+        "itself before it was closed can't be seen, and other replicas have to be pointed to the new primary by hand",
+        my_var(vars, "gtid_mode") ? my_var(vars, "gtid_mode") : "off");
+    if (is(my_var(vars, "relay_log_info_repository"), "FILE"))
+        my_find(c, "relay_log_info_in_file", CO_ERROR, (int)c->target_side,
+                "STOP SLAVE; SET GLOBAL relay_log_info_repository='TABLE'; START SLAVE; and in the configuration.",
+                "how far the target has applied is kept in a file: after a crash it would apply transactions twice");
+    if (my_var(vars, "relay_log_recovery") && !my_truth(my_var(vars, "relay_log_recovery")))
+        my_find(c, "relay_log_recovery_off", CO_WARNING, (int)c->target_side,
+                "Set relay_log_recovery=ON in the configuration and restart the target.",
+                "relay_log_recovery is off: without GTIDs a crash of the target may leave its relay log torn, and replication "
+                "broken");
 }
 
 static void check_single(struct my_check *c, const struct my_sets *vars, const struct co_conn *conn, enum co_side side)
@@ -188,5 +213,6 @@ void my_check_server(struct my_check *c)
         check_durability(c, &c->target_vars, c->target_side);
         check_single(c, &c->target_vars, c->target, c->target_side);
     }
+    check_by_file(c);
     check_differences(c);
 }

@@ -201,6 +201,10 @@ static enum co_result finish(struct co_call *call)
     if (r != CO_DONE)
         return r;
     my_add_slaveside(call->conn, &sql, events.set[0]); /* as if replication had brought them */
+    if (call->conn->by_file)
+        r = my_file_after_clone(call, &sql);
+    if (r != CO_DONE)
+        return r;
     my_str_add(&sql,
                "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','done');RESET PERSIST IF EXISTS "
                "event_scheduler;");

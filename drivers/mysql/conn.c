@@ -249,16 +249,21 @@ static enum co_result session_setup(struct co_call *call, struct co_conn *conn)
     if (r != CO_DONE && !quiet.error)
         return r;
     MY_SETS_AUTO who = {0};
-    r = my_read(call, conn,
+    MY_STR_AUTO ask = {0};
+    my_str_addf(&ask,
                 "SELECT CONNECTION_ID(), SUBSTRING_INDEX(CURRENT_USER(),'@',LENGTH(CURRENT_USER())-"
-                "LENGTH(REPLACE(CURRENT_USER(),'@',''))), SUBSTRING_INDEX(CURRENT_USER(),'@',-1)",
-                &who);
+                "LENGTH(REPLACE(CURRENT_USER(),'@',''))), SUBSTRING_INDEX(CURRENT_USER(),'@',-1),%s",
+                my_is_mysql(conn) ? "@@GLOBAL.server_uuid,@@GLOBAL.gtid_mode" : "'','ON'");
+    r = my_read(call, conn, my_cstr(&ask), &who);
     if (r != CO_DONE)
         return r;
     conn->id = (uint64_t)my_int(my_value(&who, 0, 0), 0);
     conn->account_user = copy(my_value(&who, 0, 1));
     conn->account_host = copy(my_value(&who, 0, 2));
-    if (!conn->account_user || !conn->account_host || !conn->version_text)
+    conn->uuid = copy(my_value(&who, 0, 3));
+    const char *gtid = my_value(&who, 0, 4);
+    conn->by_file = gtid && (strcmp(gtid, "OFF") == 0 || strcmp(gtid, "OFF_PERMISSIVE") == 0);
+    if (!conn->uuid || !conn->account_user || !conn->account_host || !conn->version_text)
         return my_out_of_memory(call);
     return CO_DONE;
 }
@@ -313,6 +318,7 @@ void my_disconnect(struct co_conn *conn)
     free(conn->version_text);
     free(conn->account_user);
     free(conn->account_host);
+    free(conn->uuid);
     free(conn->seen.progress);
     free(conn->bypass);
     free(conn->started);

@@ -41,20 +41,23 @@ void my_dump_describe(struct co_call *call, struct co_text *ret)
                          "%s --defaults-file=<in memory> --init-command='SET SESSION sql_log_bin=0'\n"
                          "CREATE USER, CREATE ROLE, GRANT <as on the source>%s",
                          mysql ? "super_" : "", mysql ? 0 : 1, call->conn ? my_word_reset_log(call->conn) : "RESET MASTER",
-                         default_program(call->conn, true), mysql ? "--set-gtid-purged=ON" : "--master-data=1 --gtid",
+                         default_program(call->conn, true),
+                         mysql && call->conn->by_file ? "--set-gtid-purged=OFF --source-data=1"
+                         : mysql                      ? "--set-gtid-purged=ON"
+                                                      : "--master-data=1 --gtid",
                          default_program(call->conn, false),
                          mysql ? "" : "\nRESET MASTER\nSET GLOBAL gtid_binlog_state=<position of the dump>");
 }
 
-/* ---------------------------------------------------------------- option files */
-
-void my_option_add(struct my_str *file, const char *name, const char *value)
 static bool option_on(struct co_call *call, const char *name)
 {
     const char *value = call->host->option(call->ctx, name);
     return value && strcmp(value, "true") == 0;
 }
 
+/* ---------------------------------------------------------------- option files */
+
+void my_option_add(struct my_str *file, const char *name, const char *value)
 {
     if (!value)
         return;
@@ -149,9 +152,6 @@ enum co_result my_copy_allowed(struct co_call *call, struct my_sets *ret_schemas
     if (*ret_ours || option_on(call, "setup.replace_b"))
         return CO_DONE;
     MY_STR_AUTO names = {0};
-    MY_STR_AUTO sql = {0};
-    if (my_is_mysql(call->conn))
-        my_str_add(&sql, "SET GLOBAL super_read_only=0;");
     for (MYSQL_ROW row; (row = mysql_fetch_row(ret_schemas->set[0]));)
         if (strcmp(row[0], MY_PROBE_SCHEMA) != 0)
             my_str_addf(&names, "%s%s", names.len ? ", " : "", row[0]);
@@ -169,11 +169,14 @@ enum co_result my_copy_allowed(struct co_call *call, struct my_sets *ret_schemas
 enum co_result my_copy_begin(struct co_call *call)
 {
     MY_SETS_AUTO schemas = {0};
-    if (!ours) /* these are the target's own; what an interrupted copy made isn't */
+    MY_STR_AUTO sql = {0};
     bool ours = false;
     enum co_result r = my_copy_allowed(call, &schemas, &ours);
     if (r != CO_DONE)
         return r;
+    if (my_is_mysql(call->conn))
+        my_str_add(&sql, "SET GLOBAL super_read_only=0;");
+    if (!ours) /* these are the target's own; what an interrupted copy made isn't */
         my_str_add(&sql,
                    "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value) SELECT 'kept',User,Host,'' FROM mysql.user;");
     my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','started');SET GLOBAL "
@@ -242,9 +245,12 @@ static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, struct si
     static const char *const both[] = {"--single-transaction", "--quick",        "--routines", "--triggers", "--events",
                                        "--hex-blob",           "--skip-comments"};
     for (size_t i = 0; i < sizeof both / sizeof *both; i++)
-        add_word(&from, both[i]);
-    if (mysql) {
-        add_word(&from, "--set-gtid-purged=ON");
+        my_words_add(&from, both[i]);
+    if (mysql && call->other->by_file) {
+        my_words_add(&from, "--set-gtid-purged=OFF");
+        my_words_add(&from, call->other->version >= 80026 ? "--source-data=1" : "--master-data=1");
+    } else if (mysql) {
+        my_words_add(&from, "--set-gtid-purged=ON");
     } else {
         my_words_add(&from, "--master-data=1");
         my_words_add(&from, "--gtid");
@@ -305,6 +311,10 @@ static enum co_result finish(struct co_call *call)
         my_str_quote(&sql, at);
         my_str_add(&sql, ";");
     }
+    if (call->conn->by_file)
+        r = my_file_after_dump(call, &sql);
+    if (r != CO_DONE)
+        return r;
     my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','done');");
     if (my_is_mysql(call->conn))
         my_str_add(&sql, "SET GLOBAL super_read_only=1;");

@@ -20,6 +20,8 @@ void my_follow_done(struct my_follow *f)
     free(f->progress);
     free(f->filters);
     free(f->ssl_ca);
+    free(f->exec_file);
+    free(f->exec_offset);
     *f = (struct my_follow){0};
 }
 
@@ -61,6 +63,8 @@ static void follow_take(MYSQL_RES *res, MYSQL_ROW row, struct my_follow *f)
     MY_STR_AUTO progress = {0};
     my_str_addf(&progress, "%s:%s", file ? file : "", pos ? pos : "");
     f->progress = strdup(my_cstr(&progress));
+    f->exec_file = dup_or_empty(my_column(res, row, "Relay_Master_Log_File", "Relay_Source_Log_File"));
+    f->exec_offset = dup_or_empty(my_column(res, row, "Exec_Master_Log_Pos", "Exec_Source_Log_Pos"));
     MY_STR_AUTO filters = {0};
     static const char *const names[] = {"Replicate_Do_DB",        "Replicate_Ignore_DB",     "Replicate_Do_Table",
                                         "Replicate_Ignore_Table", "Replicate_Wild_Do_Table", "Replicate_Wild_Ignore_Table",
@@ -97,7 +101,7 @@ static enum co_result follow_pick(struct co_call *call, struct co_conn *conn, MY
     follow_take(res, mysql_fetch_row(res), ret);
     ret->others--;
     return ret->channel && ret->host && ret->user && ret->source_uuid && ret->io_error && ret->sql_error && ret->progress &&
-                   ret->filters
+                   ret->filters && ret->exec_file && ret->exec_offset
                ? CO_DONE
                : my_out_of_memory(call);
 }
@@ -123,13 +127,26 @@ static enum co_result read_text(struct co_call *call, const char *expression, st
     return r;
 }
 
+static enum co_result give(struct co_call *call, enum co_result r, const struct my_str *text, struct co_text *ret)
+{
+    if (r == CO_DONE)
+        call->host->text_set(call->ctx, ret, my_cstr(text), text->len);
+    return r;
+}
+
 enum co_result my_position(struct co_call *call, struct co_text *ret)
 {
+    MY_STR_AUTO text = {0};
+    if (call->conn->by_file)
+        return give(call, my_file_own(call, &text), &text, ret);
     return read_text(call, my_expr_position(call->conn), ret);
 }
 
 enum co_result my_applied(struct co_call *call, struct co_text *ret)
 {
+    MY_STR_AUTO text = {0};
+    if (call->conn->by_file)
+        return give(call, my_file_applied(call, &text), &text, ret);
     return read_text(call, my_expr_applied(call->conn), ret);
 }
 
@@ -299,15 +316,28 @@ static enum co_result wait_piece(struct co_call *call, const char *position, dou
 {
     MY_STR_AUTO sql = {0};
     MY_SETS_AUTO sets = {0};
-    my_str_add(&sql, my_is_mysql(call->conn) ? "SELECT WAIT_FOR_EXECUTED_GTID_SET(" : "SELECT MASTER_GTID_WAIT(");
-    my_str_quote(&sql, position);
-    my_str_addf(&sql, ",%.3f);%s", seconds, my_word_status(call->conn));
+    if (call->conn->by_file) {
+        my_file_wait_sql(call->conn, position, seconds,
+                         call->run ? call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "channel") : NULL, &sql);
+    } else {
+        my_str_add(&sql, my_is_mysql(call->conn) ? "SELECT WAIT_FOR_EXECUTED_GTID_SET(" : "SELECT MASTER_GTID_WAIT(");
+        my_str_quote(&sql, position);
+        my_str_addf(&sql, ",%.3f)", seconds);
+    }
+    my_str_addf(&sql, ";%s", my_word_status(call->conn));
     enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
     if (r != CO_DONE)
         return r;
     const char *value = my_value(&sets, 0, 0);
     *ret_state = !value ? -2 : strcmp(value, "0") == 0 ? 0 : 1;
-    return sets.count > 1 ? follow_pick(call, call->conn, sets.set[1], ret) : CO_DONE;
+    r = sets.count > 1 ? follow_pick(call, call->conn, sets.set[1], ret) : CO_DONE;
+    if (r == CO_DONE && call->conn->by_file) { /* its answer knows names of files alone; NULL: nothing applies */
+        MY_STR_AUTO applied = {0};
+        my_file_applied_text(ret, &applied);
+        enum co_order order = my_pos_compare(my_cstr(&applied), position);
+        *ret_state = order == CO_ORDER_EQUAL || order == CO_ORDER_AHEAD ? 0 : 1;
+    }
+    return r;
 }
 
 /* In pieces, since the server's wait goes on when its applier has stopped; and each ends long before the deadline: an answer

@@ -20,8 +20,8 @@ struct position {
     struct domain_pos *domains;
     struct interval *intervals;
     size_t count, capacity;
-    const char *file; /* file name, its number and the offset */
-    size_t file_len;
+    const char *file;          /* file name, its number and the offset */
+    size_t file_len, base_len; /* base: up to the number; whose log it is */
     uint64_t file_number, offset;
 };
 
@@ -262,6 +262,7 @@ static bool parse_file(const char *s, struct position *p)
     const char *digits = colon;
     while (digits > p->file && isdigit((unsigned char)digits[-1]))
         digits--;
+    p->base_len = (size_t)(digits - p->file);
     return digits < colon && digits > p->file && digits[-1] == '.' && parse_number(&digits, INT64_MAX, &p->file_number);
 }
 
@@ -377,6 +378,8 @@ static enum co_order compare_file(const char *have_text, const char *want_text)
     struct position have = {0}, want = {0};
     if (!parse_file(have_text, &have) || !parse_file(want_text, &want))
         return CO_ORDER_UNKNOWN;
+    if (have.base_len != want.base_len || strncmp(have.file, want.file, have.base_len) != 0)
+        return CO_ORDER_DIVERGED; /* positions of two logs are in no order */
     if (have.file_number != want.file_number)
         return have.file_number < want.file_number ? CO_ORDER_BEHIND : CO_ORDER_AHEAD;
     return have.offset < want.offset ? CO_ORDER_BEHIND : have.offset > want.offset ? CO_ORDER_AHEAD : CO_ORDER_EQUAL;
@@ -442,7 +445,8 @@ void my_pos_distance(const char *have, const char *want, struct co_distance *ret
             ret->transactions = (int64_t)missing(&hs, &ws, &common);
     } else {
         struct position hp = {0}, wp = {0};
-        if (parse_file(from, &hp) && parse_file(want, &wp) && hp.file_number == wp.file_number)
+        if (parse_file(from, &hp) && parse_file(want, &wp) && hp.file_number == wp.file_number && hp.base_len == wp.base_len &&
+            strncmp(hp.file, wp.file, hp.base_len) == 0)
             ret->bytes = wp.offset > hp.offset ? (int64_t)(wp.offset - hp.offset) : 0;
     }
 }

@@ -3,7 +3,7 @@
  * Three forms, told apart by their looks:
  *   MariaDB   "0-1-270,1-1-5"                     domain-server-sequence, at most one a domain
  *   MySQL     "3e11fa47-...:1-5:7,...:tag:1-3"    a GTID set; tags since 8.3
- *   file      "file:binlog.000012:345"            a server without GTIDs
+ *   file      "file:<uuid>/binlog.000012:345"     a server without GTIDs; of one server's log, which the uuid names
  * "none" (or "") is a valid position of a follower that has applied nothing, and never a valid position to wait for.
  */
 #ifndef MY_GTID_H

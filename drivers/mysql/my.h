@@ -64,6 +64,8 @@ struct co_conn {
     char *version_text;                /* "10.11.19" */
     uint64_t id;                       /* CONNECTION_ID() */
     char *account_user, *account_host; /* CURRENT_USER() */
+    char *uuid;                        /* MySQL: server_uuid */
+    bool by_file;                      /* it has no GTIDs: file.c */
     enum co_side side;
     bool in_run;
     bool rows_kept;           /* warm_up has kept what the fence will change, over this connection */
@@ -164,7 +166,8 @@ struct my_follow {
     unsigned port;
     uint64_t source_id;
     char *source_uuid;
-    bool gtid; /* follows by GTID or auto-position */
+    bool gtid;                     /* follows by GTID or auto-position */
+    char *exec_file, *exec_offset; /* up to where of the source's log it has applied */
     bool tls;
     int64_t delay_s;
     unsigned io_errno, sql_errno;
@@ -182,6 +185,22 @@ enum co_result my_position(struct co_call *call, struct co_text *ret);
 enum co_result my_applied(struct co_call *call, struct co_text *ret);
 enum co_result my_link(struct co_call *call, struct co_link *ret);
 enum co_result my_wait_applied(struct co_call *call, const char *position);
+
+/* ---- file.c: positions of a server without GTIDs ---- */
+void my_file_text(const char *uuid, const char *file, const char *offset, struct my_str *ret);
+enum co_result my_file_own(struct co_call *call, struct my_str *ret);
+enum co_result my_file_applied(struct co_call *call, struct my_str *ret);
+void my_file_applied_text(const struct my_follow *f, struct my_str *ret);
+void my_file_wait_sql(const struct co_conn *conn, const char *position, double seconds, const char *channel,
+                      struct my_str *sql);
+/* ",SOURCE_LOG_FILE=...,SOURCE_LOG_POS=..." */
+enum co_result my_file_start_sql(struct co_call *call, struct co_conn *conn, struct my_str *sql);
+void my_file_keep_sql(struct co_call *call, const char *kind, const char *position, struct my_str *sql);
+enum co_result my_file_after_dump(struct co_call *call, struct my_str *sql);
+enum co_result my_file_after_clone(struct co_call *call, struct my_str *sql);
+enum co_result my_file_after_copied(struct co_call *call, const char *given, struct my_str *sql);
+enum co_result my_file_promote(struct co_call *call, const struct my_follow *before);
+enum co_result my_file_proof(struct co_call *call, const struct my_follow *f, const char *position);
 
 /* ---- closed.c: who may log in, what runs by itself, read_only: what fence and closure share ---- */
 struct my_closed {    /* what one look saw */
@@ -212,6 +231,8 @@ enum co_result my_originals_forget(struct co_call *call);
 enum co_result my_accounts_of(struct co_call *call, enum my_scope scope, struct my_sets *ret);
 enum co_result my_accounts_unlock(struct co_call *call);
 enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, const char *run);
+/* " FROM ... u WHERE ..." of all that are unlocked and aren't to stay so. */
+enum co_result my_accounts_unlocked_from(struct co_call *call, struct my_str *sql);
 /* Are they locked? `ret_names` (may be NULL): of those that aren't, the first few. */
 enum co_result my_accounts_locked(struct co_call *call, enum my_scope scope, bool *ret, struct my_str *ret_names);
 /* Statements that unlock what setup locked and isn't of MY_SCOPE_BYPASS. */
@@ -231,8 +252,6 @@ enum co_result my_read_only_restore(struct co_call *call);
  * The packet has to set @co_own first: my_own_sql(). */
 enum co_result my_foreign_where(struct co_call *call, struct my_str *sql);
 void my_own_sql(struct co_call *call, struct my_str *sql);
-/* " FROM ... u WHERE ..." of all that are unlocked and aren't to stay so. */
-enum co_result my_accounts_unlocked_from(struct co_call *call, struct my_str *sql);
 enum co_result my_take_slot(struct co_call *call, struct co_conn *conn);
 enum co_result my_sessions_probe(struct co_call *call, enum co_presence *ret);
 enum co_result my_sessions_end_idle(struct co_call *call);

@@ -111,6 +111,7 @@ static enum co_result read_started(struct co_call *call)
 /* One look at what a proof compares. */
 struct evidence {
     struct my_sets sets; /* owns the texts */
+    struct my_str by_file;
     const char *position, *started, *file, *offset;
     int64_t prepared_xa;
 };
@@ -118,6 +119,7 @@ struct evidence {
 static void evidence_done(struct evidence *e)
 {
     my_sets_done(&e->sets);
+    my_str_done(&e->by_file);
 }
 
 /* Closed? and then, by the same packet, the evidence: what was written before it is in the position. */
@@ -134,6 +136,10 @@ static enum co_result evidence_read(struct co_call *call, struct my_closed *clos
     e->started = call->conn->started;
     e->file = my_value(&e->sets, 1, 0);
     e->offset = my_value(&e->sets, 1, 1);
+    if (call->conn->by_file) {
+        my_file_text(call->conn->uuid, e->file, e->offset, &e->by_file);
+        e->position = e->file ? my_cstr(&e->by_file) : NULL;
+    }
     e->prepared_xa = e->sets.count > 2 ? (int64_t)mysql_num_rows(e->sets.set[2]) : -1;
     return CO_DONE;
 }
@@ -255,7 +261,7 @@ static enum co_result proof_target(struct co_call *call, const char *position)
     if (f.present && (f.sql_errno || f.others))
         return my_fail(call, CO_NO_EFFECT, CO_E_BROKEN, "", "the target's replication isn't sound: %s",
                        f.sql_errno ? f.sql_error : "it follows a third server too");
-    r = proof_position(call, position);
+    r = call->conn->by_file ? my_file_proof(call, &f, position) : proof_position(call, position);
     if (r != CO_DONE)
         return r;
     MY_SETS_AUTO sets = {0};

@@ -377,6 +377,12 @@ enum co_result my_setup_copy_probe(struct co_call *call, enum co_presence *ret)
 static enum co_result copied_apply(struct co_call *call)
 {
     const char *position = call->host->option(call->ctx, "setup.position");
+    if (call->conn->by_file) {
+        MY_STR_AUTO keep = {0};
+        enum co_result r = my_file_after_copied(call, position, &keep);
+        my_str_add(&keep, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','done');");
+        return r == CO_DONE ? my_write(call, call->conn, true, my_cstr(&keep), NULL) : r;
+    }
     bool mysql = my_is_mysql(call->conn);
     if (my_pos_kind(position) != (mysql ? MY_POS_MYSQL : MY_POS_MARIADB))
         return my_fail(call, CO_NO_EFFECT, CO_E_CONFIG,
@@ -468,7 +474,12 @@ enum co_result my_follow_sql(struct co_call *call, struct co_conn *conn, struct 
     my_str_addf(sql, ",%s_CONNECT_RETRY=1,%s_HEARTBEAT_PERIOD=1", s, s);
     my_str_add(sql, mysql ? "," : ",MASTER_USE_GTID=slave_pos");
     if (mysql)
-        my_str_addf(sql, "%s_AUTO_POSITION=1,%s_RETRY_COUNT=86400", s, s);
+        my_str_addf(sql, "%s_AUTO_POSITION=%d,%s_RETRY_COUNT=86400", s, !conn->by_file, s);
+    if (conn->by_file && masked)
+        my_str_addf(sql, ",%s_LOG_FILE=%s,%s_LOG_POS=<it>", s,
+                    call->role == CO_TARGET ? "<position of the copy>" : "<position of the new primary's promotion>", s);
+    else if (conn->by_file && my_file_start_sql(call, conn, sql) != CO_DONE)
+        return CO_NO_EFFECT;
     bool on = strcmp(tls, "off") != 0, verify = strcmp(tls, "verify") == 0;
     my_str_addf(sql, ",%s_SSL=%d,%s_SSL_VERIFY_SERVER_CERT=%d", s, on, s, on && verify);
     if (on && ca) {
@@ -515,7 +526,7 @@ enum co_result my_setup_follow_probe(struct co_call *call, enum co_presence *ret
     enum co_result r = my_follow_read(call, call->conn, &f);
     if (r == CO_DONE && f.present)
         r = right_source(call, &f, &right);
-    *ret = !f.present ? CO_ABSENT : right && f.gtid && !f.io_no && f.sql_yes ? CO_PRESENT : CO_PARTIAL;
+    *ret = !f.present ? CO_ABSENT : right && (f.gtid || call->conn->by_file) && !f.io_no && f.sql_yes ? CO_PRESENT : CO_PARTIAL;
     return r;
 }
 
@@ -533,7 +544,7 @@ enum co_result my_setup_follow_apply(struct co_call *call)
                        "Stop it there first (STOP SLAVE; RESET SLAVE ALL) if it isn't wanted any more.",
                        "the target follows another server: %s:%u", f.host, f.port);
     MY_STR_AUTO sql = {0};
-    if (f.present && f.gtid) { /* ours or an adopted one, stopped */
+    if (f.present && (f.gtid || call->conn->by_file)) { /* ours or an adopted one, stopped */
         my_str_addf(&sql, "START %s", my_word_replica(call->conn));
         my_add_channel(call->conn, f.channel, &sql);
         my_str_add(&sql, ";");

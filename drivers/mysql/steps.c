@@ -140,6 +140,8 @@ static enum co_result promote_apply(struct co_call *call)
     enum co_result r = my_follow_read(call, call->conn, &f);
     if (r != CO_DONE || !f.present)
         return r;
+    if (call->conn->by_file && call->role == CO_TARGET && call->run && !call->conn->free_marker_will_do)
+        return my_file_promote(call, &f);
     my_stop_sql(call->conn, f.channel, &sql);
     return my_change(call, call->conn, my_cstr(&sql), NULL);
 }
@@ -294,7 +296,8 @@ static enum co_result open_events_apply(struct co_call *call)
     my_add_enable(&sql, sets.set[1]);
     if (scheduler_wanted(call) && !my_truth(my_value(&sets, 0, 0)))
         my_str_add(&sql, "SET GLOBAL event_scheduler=ON;");
-    my_str_add(&sql, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('event','scheduler','account','hold','copy','kept');");
+    my_str_add(&sql, "DELETE FROM " MY_SCHEMA
+                     ".originals WHERE kind IN ('event','scheduler','account','hold','copy','kept','follow_from');");
     return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
 }
 
@@ -332,6 +335,12 @@ static enum co_result follow_apply(struct co_call *call)
     enum co_result r = my_follow_read(call, call->conn, &f);
     if (r != CO_DONE)
         return r;
+    if (f.present && call->conn->by_file) { /* stopped, and it knows from where */
+        my_str_addf(&sql, "START %s", my_word_replica(call->conn));
+        my_add_channel(call->conn, f.channel, &sql);
+        my_str_add(&sql, ";");
+        return my_change(call, call->conn, my_cstr(&sql), NULL);
+    }
     if (f.present)
         my_str_addf(&sql, "STOP %s;", my_word_replica(call->conn));
     if (!my_is_mysql(call->conn) && !f.present && call->role == CO_SOURCE) {
@@ -527,8 +536,8 @@ const struct co_step my_steps[] = {
 
     STEP("reverse.read_only", "keep the old primary read-only", CO_PHASE_REVERSE, CO_SOURCE, CO_STEP_NO_WAY_BACK, NULL,
          read_only_describe, my_read_only_probe, read_only_keep, NULL),
-    STEP("reverse.follow", "let the old primary follow the new one", CO_PHASE_REVERSE, CO_SOURCE, 0, NULL, follow_describe,
-         follow_probe, follow_apply, promote_apply),
+    STEP("reverse.follow", "let the old primary follow the new one", CO_PHASE_REVERSE, CO_SOURCE, CO_STEP_OTHER, NULL,
+         follow_describe, follow_probe, follow_apply, promote_apply),
 
     STEP("detach.stop_following", "stop following", CO_PHASE_DETACH, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL,
          detach_follow_describe, following_none, unmarked_stop_for_good, NULL),

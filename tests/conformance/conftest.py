@@ -22,8 +22,8 @@ def pytest_generate_tests(metafunc):
 
 
 def without_version(engine):
-    """Other versions of PostgreSQL have the cases of PostgreSQL."""
-    return "postgresql" if engine.startswith("postgresql") else engine
+    """Other versions of PostgreSQL have the cases of PostgreSQL, MySQL without GTIDs those of MySQL."""
+    return "postgresql" if engine.startswith("postgresql") else "mysql" if engine == "mysql-file" else engine
 
 
 def pytest_configure(config):

@@ -17,6 +17,7 @@ ENGINES = {
     "postgresql18": ("postgresql", "PostgreSQL18", "postgresql"),
     "mariadb": ("mariadb", "MariaDB", "mysql"),
     "mysql": ("mariadb", "MySQL", "mysql"),
+    "mysql-file": ("mariadb", "MySQLFile", "mysql"),
     "redis": ("redis_server", "Redis", "redis"),
     "valkey": ("redis_server", "Valkey", "redis"),
     "redis8": ("redis_server", "Redis8", "redis"),

@@ -267,6 +267,7 @@ class MySQL(MariaDB):
     """A real MySQL, from the folder that tools/make-mysql-server makes (CO_MYSQL_SERVER), or from the PATH."""
     engine = "mysql"
     restart_resets = ("variable event_scheduler",)  # on by default; a follower's is off, and each of its events too
+    gtid = "gtid-mode=ON\nenforce-gtid-consistency=ON\n"
     gtid_variable = "gtid_executed"
     gtid_contains = "SELECT GTID_SUBSET('{own}', '{all}')"
 
@@ -334,7 +335,7 @@ class MySQL(MariaDB):
     def configuration(self):
         return (f"[mysqld]\ndatadir={self.data}\nport={self.port}\nbind-address={self.bind}\nsocket={self.folder}/s\nmysqlx=OFF\n"
                 f"pid-file={self.folder}/pid\ntmpdir={self.folder}\nlog-error={self.folder}/server.log\nserver-id={self.port}\nlog-bin=binlog\n"
-                "gtid-mode=ON\nenforce-gtid-consistency=ON\nlog-replica-updates=ON\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
+                f"{self.gtid}log-replica-updates=ON\nsync-binlog=1\ninnodb-buffer-pool-size=32M\n"
                 "innodb-redo-log-capacity=16M\nsecure-file-priv=NULL\nskip-name-resolve=0\nmax-connections=80\nreplica-net-timeout=5\n"
                 "report-host=127.0.0.1\n")
 
@@ -359,6 +360,11 @@ class MySQL(MariaDB):
 
     def pause_apply(self, paused):
         self.query(f"{'STOP' if paused else 'START'} REPLICA SQL_THREAD")
+
+
+class MySQLFile(MySQL):
+    """Without GTIDs: by file and position."""
+    gtid = "gtid-mode=OFF\nrelay-log-recovery=ON\n"
 
 
 def folders():
