@@ -190,6 +190,12 @@ static enum co_result checkpoint_other(struct co_call *call)
     return call->other ? pg_query(call, call->other, PG_READ, "CHECKPOINT", 0, NULL, NULL) : CO_DONE;
 }
 
+static void show(struct co_call *call, const char *what)
+{
+    struct co_progress progress = {.what = what, .done = -1, .total = -1, .unit = ""};
+    call->host->progress(call->ctx, &progress);
+}
+
 enum co_result pg_follow_again(struct co_call *call)
 {
     if (!pg_machine_ready(call, call->side))
@@ -203,6 +209,7 @@ enum co_result pg_follow_again(struct co_call *call)
     if (state.up && state.standby)
         return CO_DONE;
     if (state.up) {
+        show(call, "stopping the server that is to follow");
         result = checkpoint_other(call);
         if (result == CO_DONE)
             result = pg_machine_option(call, call->side, "host.stop");
@@ -210,18 +217,22 @@ enum co_result pg_follow_again(struct co_call *call)
     }
     bool none = false;
     result = rewind_now(call, false, &none);
+    if (result == CO_AGAIN)
+        show(call, "pg_rewind takes back what only this server has");
     if (result != CO_DONE)
         return result;
     if (!none)
         return CO_AGAIN; /* just finished: look again */
     if (!state.standby || state.half_rewound) {
         if (!state.clean && !state.half_rewound) { /* crashed while it was fenced or closed, which it still is when it runs */
+            show(call, "starting the server that crashed, to stop it cleanly");
             result = pg_machine_option(call, call->side, "host.start");
             return result == CO_DONE ? CO_AGAIN : result;
         }
         result = rewind_now(call, true, &none);
         return result == CO_DONE ? CO_AGAIN : result;
     }
+    show(call, "starting it as a standby");
     result = pg_write_follower_conf(call, call->side, true);
     if (result == CO_DONE)
         result = pg_machine_option(call, call->side, "host.start");
@@ -317,11 +328,10 @@ static enum co_result follow_apply(struct co_call *call)
         return result;
     if (there == CO_PRESENT)
         return CO_DONE;
-    struct co_progress progress = {
-        .what = "the old primary becomes a standby of the new one", .done = -1, .total = -1, .unit = ""};
-    call->host->progress(call->ctx, &progress);
-    if (there == CO_PARTIAL)
+    if (there == CO_PARTIAL) {
+        show(call, "waiting until the old primary receives the new one's log");
         return CO_AGAIN;
+    }
     result = pg_follow_again(call);
     return result == CO_DONE ? CO_AGAIN : result;
 }

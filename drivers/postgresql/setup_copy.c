@@ -37,6 +37,7 @@ struct copy_state {
     bool occupied; /* it holds anything */
     bool standby;  /* with standby.signal */
     bool up;
+    bool written; /* everything was received: pg_control comes last */
     char system[32];
     char said[300]; /* the end of its log */
 };
@@ -49,6 +50,7 @@ static const char look_script[] = "c=\"$d.changeover-copy\"; w=none; p=; r=-\n"
                                   "if [ -n \"$(ls -A \"$d\" 2>/dev/null)\" ]; then echo occupied; fi\n"
                                   "if [ -f \"$d/standby.signal\" ]; then echo standby; fi\n"
                                   "if up; then echo up; fi\n"
+                                  "if [ -f \"$c/global/pg_control\" ]; then echo written; fi\n"
                                   "if [ -f \"$d/PG_VERSION\" ]; then tool pg_controldata -D \"$d\" 2>/dev/null | sed -n "
                                   "'s/^Database system identifier: */system /p'; fi\n"
                                   "if [ -f \"$c.log\" ]; then echo \"said $(tail -n 3 \"$c.log\" | tr '\\n' ' ')\"; fi\n";
@@ -68,6 +70,7 @@ static enum co_result look(struct co_call *call, struct copy_state *ret)
     ret->occupied = strstr(out, "\noccupied\n") != NULL;
     ret->standby = strstr(out, "\nstandby\n") != NULL;
     ret->up = strstr(out, "\nup\n") != NULL;
+    ret->written = strstr(out, "\nwritten\n") != NULL;
     const char *at = strstr(out, "\nsystem ");
     if (at)
         sscanf(at, "\nsystem %31s", ret->system);
@@ -254,21 +257,32 @@ static enum co_result start_copy(struct co_call *call)
     return result;
 }
 
-static void report_progress(struct co_call *call, const char *what)
+/* What the source says of the backup: bytes while it sends files, else what it waits for. */
+static void report_progress(struct co_call *call, const struct copy_state *state)
 {
-    struct co_progress progress = {.what = what, .done = -1, .total = -1, .unit = "bytes"};
+    struct co_progress progress = {.what = state->written ? "base backup: writing what was received to disk" : "base backup",
+                                   .done = -1,
+                                   .total = -1,
+                                   .unit = "bytes"};
     PG_RESULT rows = NULL;
+    PG_TEXT what = {0};
     struct co_error kept = *call->err;
     const char *params[] = {pg_other_slot(call->side)};
     if (call->other &&
         pg_query(call, call->other, PG_READ,
-                 "SELECT p.backup_streamed, p.backup_total FROM pg_catalog.pg_stat_progress_basebackup p JOIN "
-                 "pg_catalog.pg_stat_activity a "
-                 "USING (pid) WHERE a.application_name = $1",
+                 "SELECT p.backup_streamed, p.backup_total, p.phase, p.phase = 'streaming database files' FROM "
+                 "pg_catalog.pg_stat_progress_basebackup p JOIN pg_catalog.pg_stat_activity a USING (pid) WHERE "
+                 "a.application_name = $1",
                  1, params, &rows) == CO_DONE &&
         PQntuples(rows) > 0) {
-        progress.done = pg_number(rows, 0, 0, -1);
-        progress.total = pg_number(rows, 0, 1, -1);
+        progress.what = "base backup";
+        if (pg_is_true(rows, 0, 3)) {
+            progress.done = pg_number(rows, 0, 0, -1);
+            progress.total = pg_number(rows, 0, 1, -1);
+        } else {
+            pg_text_addf(&what, "base backup: %s", pg_value(rows, 0, 2));
+            progress.what = pg_text_str(&what);
+        }
     }
     *call->err = kept;
     call->host->progress(call->ctx, &progress);
@@ -289,7 +303,7 @@ static enum co_result copy_apply(struct co_call *call)
     if (result != CO_DONE || strcmp(state.word, "done") == 0)
         return result;
     if (strcmp(state.word, "running") == 0) {
-        report_progress(call, "base backup");
+        report_progress(call, &state);
         return pg_pause(call, call->other, 200)
                    ? CO_AGAIN
                    : pg_fail(call, CO_NO_EFFECT, CO_E_INTERRUPTED, "", "interrupted; the base backup goes on by itself");
@@ -307,8 +321,12 @@ static enum co_result copy_apply(struct co_call *call)
     result = start_copy(call);
     if (result != CO_DONE)
         return result;
-    report_progress(call, strcmp(state.word, "none") == 0 ? "base backup"
-                                                          : "the earlier base backup was interrupted; it begins again");
+    struct co_progress begins = {
+        .what = strcmp(state.word, "none") == 0 ? "base backup" : "the earlier base backup was interrupted; it begins again",
+        .done = -1,
+        .total = -1,
+        .unit = "bytes"};
+    call->host->progress(call->ctx, &begins);
     return CO_AGAIN;
 }
 
