@@ -43,6 +43,11 @@ enum co_result pg_conninfo(struct co_call *call, enum co_side side, bool replica
     else
         pg_text_conninfo(ret, "application_name", "changeover");
     pg_text_conninfo(ret, "passfile", passfile);
+    /* Streaming needs no database; the worker that synchronises failover slots (17) does. Not ours, which the fence leaves
+     * open: that worker's session would be a foreign one there. */
+    const struct co_conn *conn = call->conn ? call->conn : call->other;
+    if (replication && conn && conn->version >= 170000)
+        pg_text_conninfo(ret, "dbname", pg_url_database(call, other));
     if (endpoint->tls.mode == CO_TLS_OFF) {
         pg_text_conninfo(ret, "sslmode", "prefer");
     } else if (endpoint->tls.mode == CO_TLS_VERIFY && endpoint->tls.ca) {

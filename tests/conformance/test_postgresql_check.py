@@ -525,7 +525,7 @@ def test_an_extensions_worker_is_named_and_held(box):
 # ---------------------------------------------------------------- what only other versions have
 
 @contextlib.contextmanager
-def version(engine, configuration=""):
+def version(engine, configuration="", before_setup=lambda source: None):
     """A pair of another version that is set up."""
     if engine_reason(engine):
         pytest.skip(engine_reason(engine))
@@ -536,6 +536,7 @@ def version(engine, configuration=""):
             conf(server, configuration)
             server.start()
         pair.a.fill(pair)
+        before_setup(pair.a)
         scene = Scenario.of(box, pair)
         scene.set_up()
         yield scene
@@ -558,11 +559,14 @@ def test_an_exclusive_backup_is_named():
 
 def test_failover_slots_that_are_not_synchronised_are_named():
     """failover_slots_not_synced: the slot's position lies before what the standby still has, until its consumer goes on."""
-    with version("postgresql17", "wal_level = logical\nsync_replication_slots = on\nhot_standby_feedback = on") as scene:
-        scene.a.query("SELECT pg_create_logical_replication_slot('moves', 'test_decoding', false, false, true)", "app")
-        conninfo = scene.b.query("SHOW primary_conninfo")[0][0].replace("'", "''")
-        scene.b.query(f"ALTER SYSTEM SET primary_conninfo = '{conninfo} dbname=postgres'")  # where the server's worker asks
-        scene.b.query("SELECT pg_reload_conf()")
+    def old_slot(source):
+        source.query("SELECT pg_create_logical_replication_slot('moves', 'test_decoding', false, false, true)", "app")
+        source.query("CREATE TABLE since (n int)", "app")  # what the base backup's log doesn't have
+        source.query("SELECT pg_switch_wal()")
+        source.query("CHECKPOINT")
+
+    with version("postgresql17", "wal_level = logical\nhot_standby_feedback = on\nsync_replication_slots = on", old_slot) as scene:
+        assert "dbname='postgres'" in scene.b.query("SHOW primary_conninfo")[0][0]  # where the server's worker asks
 
         def synced(ready):
             return lambda: scene.b.query("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'moves' AND synced AND "
@@ -583,6 +587,7 @@ def test_failover_slots_that_are_not_synchronised_are_named():
         assert scene.run().code == 0
         assert scene.b.query("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'moves' AND failover")  # it moved
         scene.b.query("SELECT count(*) FROM pg_logical_slot_get_changes('moves', NULL, NULL)", "app")
+        assert "dbname='postgres'" in scene.a.query("SHOW primary_conninfo")[0][0]
 
 
 # ---------------------------------------------------------------- what ends the shared pair comes last

@@ -2,8 +2,13 @@
 configuration outside of the data directory, tablespaces."""
 import contextlib
 import os
+import pty
+import re
+import select
 import shutil
 import subprocess
+import termios
+import time
 
 import pytest
 
@@ -87,6 +92,56 @@ def test_tls_is_verified_between_the_servers_too(box, engine):
     shutil.copy(box.folder / "stranger.crt", authority)
     assert scene.tool("lag").code == 3
     assert os.path.exists(scene.a.data / "server.key")
+
+
+def on_a_terminal(argv, environment, timeout_s=120):
+    """What the command writes to its terminal, of 120 columns; it must end with 0."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (40, 120))
+    child = subprocess.Popen(argv, stdin=its, stdout=its, stderr=its, env={**environment, "TERM": "xterm"}, start_new_session=True)
+    os.close(its)
+    seen, end = b"", time.monotonic() + timeout_s
+    try:
+        while time.monotonic() < end:
+            if select.select([ours], [], [], 0.2)[0]:
+                try:
+                    seen += os.read(ours, 65536)
+                except OSError:  # the last one has closed it
+                    break
+        assert child.wait(10) == 0, seen
+    finally:
+        child.kill()
+        os.close(ours)
+    return seen.decode(errors="replace")
+
+
+def test_a_terminal_shows_how_far_a_base_backup_is_and_what_is_waited_for(box, engine):
+    """Bytes done of total, rate, time left; then each wait by name. The copy is slowed down where pg_basebackup is called."""
+    pair = box.pair(engine)
+    pair.a.query("CREATE TABLE big AS SELECT n, repeat('x', 900) FROM generate_series(1, 40000) n", "app", "postgres")
+    programs = box.folder / "programs"
+    programs.mkdir()
+    for one in os.listdir(pair.b.programs):
+        (programs / one).symlink_to(f"{pair.b.programs}/{one}")
+    (programs / "pg_basebackup").unlink()
+    (programs / "pg_basebackup").write_text(f'#!/bin/sh\nexec {pair.b.programs}/pg_basebackup --max-rate=12M "$@"\n', encoding="ascii")
+    (programs / "pg_basebackup").chmod(0o755)
+    plain = type(pair.b).side_config
+    pair.b.side_config = lambda: (lambda config: (config["host"].update(bin_directory=str(programs)), config)[1])(plain(pair.b))
+    scene = Scenario.of(box, pair)
+    shown = on_a_terminal(scene.tool.argv(("setup",), False), scene.tool.environment())
+    lines = re.findall(r"base backup: ([\d.]+) MiB of ([\d.]+) MiB \((\d+) %\), [\d.]+ [KM]iB/s, \d+ s left", shown)
+    assert len(lines) >= 3, shown
+    done = [float(line[0]) for line in lines]
+    assert done == sorted(done) and done[-1] <= float(lines[-1][1]) and int(lines[-1][2]) <= 100, lines
+    assert "put the copy in its place" in shown and "start the standby and see it replay" in shown, shown
+    scene.caught_up()
+    shown = on_a_terminal(scene.tool.argv(("cutover", "--yes", "--when-ready=20s"), False), scene.tool.environment())
+    waits = ["gate closed: within the limits for"]
+    if pair.extra.get("fence") != "stop":
+        waits += ["stopping the server that is to follow", "pg_rewind takes back what only this server has"]
+    for wait in [*waits, "starting it as a standby"]:
+        assert wait in shown, (wait, shown)
 
 
 # ---------------------------------------------------------------- Debian's clusters
