@@ -576,22 +576,25 @@ enum co_result my_read_only_set(struct co_call *call)
     return my_change(call, call->conn, read_only_sql(call->conn), NULL);
 }
 
-/* read_only waits for statements that run, such as one that waits for a row that somebody has locked: they get what
- * drain.timeout grants, in the server's whole seconds, and are then ended or not, as it says there. Who only holds LOCK TABLES
- * runs nothing and isn't ended: then the run is undone. */
+/* read_only waits for statements that run. On a follower those are the applier's, which end by themselves: again. On the source
+ * it may be one that waits for a row that somebody has locked: they get what drain.timeout grants, in the server's whole
+ * seconds, and are then ended or not, as it says there. Who only holds LOCK TABLES runs nothing and isn't ended: then the run
+ * is undone. */
 static enum co_result set_patiently(struct co_call *call, const char *sql)
 {
-    bool end = false;
+    bool end = false, follower = call->role == CO_TARGET;
     int64_t patience_s = (call->host->drain_patience_ms(call->ctx, &end) + 999) / 1000;
     unsigned ended = 0;
     MY_SETS_AUTO sets = {0};
     enum co_result r = my_change_waiting(call, call->conn, sql,
-                                         patience_s < 1   ? 1
-                                         : patience_s > 2 ? 2
-                                                          : (int)patience_s,
+                                         follower || patience_s > 2 ? 2
+                                         : patience_s < 1           ? 1
+                                                                    : (int)patience_s,
                                          &sets);
-    if (r == CO_DONE || sets.error != 1205 /* lock wait timeout */ || !end)
+    if (r == CO_DONE || sets.error != 1205 /* lock wait timeout */ || (!end && !follower))
         return r;
+    if (follower)
+        return CO_AGAIN;
     struct co_error saved = *call->err;
     if (my_sessions_end_running(call, &ended) == CO_DONE && ended)
         return CO_AGAIN;

@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-#define WAIT_SLICE_NS (200 * CO_NS_PER_MS)
+#define WAIT_SLICE_NS CO_NS_PER_S   /* an answer that comes later costs the connection, and with it the run */
+#define ASK_NS (200 * CO_NS_PER_MS) /* between two questions to a server that doesn't answer */
 #define POLL_NS CO_NS_PER_MS
 #define STILL_NS (500 * CO_NS_PER_MS)
 #define OPEN_BUDGET_NS (30 * CO_NS_PER_S)
@@ -369,7 +370,7 @@ int co_ask_decider(struct co_runner *run, struct co_lane *lane, int64_t deadline
             co_runner_say(run, co_pair_name(lane->pair), CO_WATCH_WAIT, "is it promoted? %s", err.message);
             if (err.code == CO_E_CONFLICT || co_now_ns() >= deadline_ns)
                 return CO_E_UNREACHABLE;
-            co_wait_until(co_now_ns() + WAIT_SLICE_NS, -1);
+            co_wait_until(co_now_ns() + ASK_NS, -1);
         }
         if (answer)
             break;

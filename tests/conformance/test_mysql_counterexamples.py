@@ -111,6 +111,48 @@ def test_a_statement_that_waits_for_a_row_is_ended_or_the_run_undone_as_configur
     thread.join(10)
 
 
+def test_a_follower_that_answers_half_a_second_late_while_it_catches_up_ends_no_run(ready):
+    """Its connection was given up after 0.2 s, and in the write pause there is no other."""
+    go = ready.box.folder / "met.go"
+    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="catch_up:begin=hold",
+                             env={"CHANGEOVER_FAULT_MET": str(ready.box.folder / "met")})
+    wait_for(lambda: ready.at_phase("catch_up"), 40, "the run catches up")
+    ready.b.freeze()
+    threading.Timer(0.5, ready.b.thaw).start()
+    go.touch()
+    result = ready.tool.finish(child, 60)
+    ready.note(result.code, "a")
+    assert result.code == 0, result
+
+
+@pytest.mark.engines("mysql")  # on MariaDB a follower's read_only isn't off for the length of a packet
+def test_read_only_on_a_follower_waits_for_what_is_being_applied(ready):
+    """It was given up after the lock timeout, and the run refused. Here the applier waits for a row for longer than that."""
+    holder = ready.b.connect("app", database="app", timeout_s=60)  # a reader whose reads lock
+    holder.cursor().execute("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+    holder.begin()
+    holder.cursor().execute("SELECT * FROM ledger WHERE k = 'before-1'")
+    go = ready.box.folder / "met.go"
+    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="warm_up.target_read_only:before=hold",
+                             env={"CHANGEOVER_FAULT_MET": str(ready.box.folder / "met")})
+    wait_for((ready.box.folder / "met").exists, 40, "the run is about to make B refuse writes")
+    ready.a.query("UPDATE app.ledger SET k = 'before-1b' WHERE k = 'before-1'")
+
+    def locks(what):
+        return ready.b.query(f"SELECT ID FROM information_schema.PROCESSLIST WHERE {what}")
+    wait_for(lambda: ready.b.query("SELECT 1 FROM performance_schema.data_lock_waits"), 20, "the applier waits for the row")
+    go.touch()
+    ours = "STATE LIKE 'Waiting for%lock' AND INFO LIKE '%read_only%' AND ID <> CONNECTION_ID()"
+    for _ in range(2):
+        wait_for(lambda: locks(ours), 20, "read_only waits for the applier", 0.02)
+        wait_for(lambda: not locks(ours), 20, "it is given up", 0.02)
+    holder.rollback()
+    result = ready.tool.finish(child, 60)
+    ready.note(result.code, "a")
+    assert result.code == 0, result
+    assert ready.b.query("SELECT 1 FROM app.ledger WHERE k = 'before-1b'")
+
+
 def test_idle_timers_of_the_servers_do_not_end_the_tool_s_connections(ready):
     for server in (ready.a, ready.b):
         server.query("SET GLOBAL wait_timeout=1")

@@ -2,6 +2,7 @@
 import pytest
 
 from sandbox import ENGINES, engine_reason, wait_for
+from sandbox.box import Pair
 from sandbox.scenario import Scenario, now_ns
 
 VERSIONS = [name for name in ENGINES if name.startswith("mariadb-")]
@@ -13,10 +14,23 @@ def test_other_versions_are_here():
     assert not [reason for reason in map(engine_reason, VERSIONS) if reason]
 
 
+def codes(tool):
+    return {finding["code"]: finding["severity"] for finding in tool("check", "--for", "setup", json=True).json["findings"]}
+
+
+def upgrade_is_named(scene):
+    """There with a word about the way back; the other way round not at all."""
+    assert codes(scene.tool)["version_higher"] == "warning"
+    back = Pair("back", scene.engine, scene.b, scene.a, dict(scene.pair.extra))
+    assert codes(scene.box.tool([back], name="back"))["version_lower"] == "error"
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_version_there_and_back(box, version):
     """setup, an undone promotion, cutover and rollback under writers; after an upgrade the rollback leads to the older server."""
     scene = Scenario(box, version)
+    if "-to-" in version:
+        upgrade_is_named(scene)
     scene.set_up()
     before = scene.a.settings()
     with scene.load(writers=4) as load:

@@ -92,6 +92,7 @@ class MariaDB(Server):
     gtid_contains = "SELECT '{own}' = '' OR SUBSTRING_INDEX('{own}', '-', -1) + 0 <= SUBSTRING_INDEX('{all}', '-', -1) + 0"
 
     root = None  # a folder of tools/make-mariadb-server; None: this system's
+    restart_resets = ("variable read_only",)  # a follower's accounts are locked, too
 
     @classmethod
     def missing(cls):
