@@ -127,14 +127,32 @@ void rd_out_reopen(struct co_call *call, struct co_conn *conn, const struct rd_s
     rd_out_give_rights(conn, state);
 }
 
+/* A transaction in which CONFIG REWRITE failed has set what it should, until the next restart. Kept over runs and processes,
+ * so that whoever ends the run knows. */
+static void note_written(struct co_call *call, bool written)
+{
+    if (!written)
+        (void)call->host->note_put(call->ctx, CO_NOTE_PAIR, call->side, "unwritten", "yes");
+    else if (rd_is_unwritten(call))
+        (void)call->host->note_put(call->ctx, CO_NOTE_PAIR, call->side, "unwritten", "no");
+}
+
+bool rd_is_unwritten(struct co_call *call)
+{
+    const char *note = call->host->note_get(call->ctx, CO_NOTE_PAIR, call->side, "unwritten");
+
+    return note && strcmp(note, "yes") == 0;
+}
+
 enum co_result rd_change(struct co_call *call, const char *what)
 {
     RD_REPLIES(replies);
     enum co_result result = rd_exec(call, call->conn, true, what, &replies);
+    bool failed = result == CO_DONE && rd_exec_failed(call, &replies, what);
 
-    if (result == CO_DONE && rd_exec_failed(call, &replies, what))
-        return CO_EFFECT_UNKNOWN; /* the rest of the transaction was done */
-    return result;
+    if (result == CO_DONE)
+        note_written(call, !failed);
+    return failed ? CO_EFFECT_UNKNOWN : result; /* the rest of the transaction was done */
 }
 
 bool rd_replication_login(struct co_call *call, enum co_side side, const char **ret_user, const char **ret_password)

@@ -290,8 +290,9 @@ bool rd_peer(struct co_call *call, enum co_side side, const char **ret_host, cha
 /* Parts of transactions that several steps share. */
 void rd_out_close(struct co_conn *conn, const struct rd_state *state);
 void rd_out_reopen(struct co_call *call, struct co_conn *conn, const struct rd_state *state);
-/* A transaction whose every command must succeed; a failure in the middle is CO_EFFECT_UNKNOWN. */
+/* A transaction that ends on disk and whose every command must succeed; a failure in the middle is CO_EFFECT_UNKNOWN. */
 enum co_result rd_change(struct co_call *call, const char *what);
+bool rd_is_unwritten(struct co_call *call); /* the last one on this side failed in the middle */
 /* The user and password with which one server logs in to the other (`side` logs in). False: none is known. */
 bool rd_replication_login(struct co_call *call, enum co_side side, const char **ret_user, const char **ret_password);
 

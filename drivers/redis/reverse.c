@@ -154,7 +154,9 @@ static enum co_result follow_revert(struct co_call *call)
 
 static enum co_result clean_describe(struct co_call *call, struct co_text *ret)
 {
-    call->host->text_set(call->ctx, ret, "DEL " RD_FENCE_KEY, strlen("DEL " RD_FENCE_KEY));
+    static const char text[] = "DEL " RD_FENCE_KEY "\nCONFIG REWRITE (where that failed when the new primary was opened)";
+
+    call->host->text_set(call->ctx, ret, text, strlen(text));
     return CO_DONE;
 }
 
@@ -164,7 +166,7 @@ static enum co_result clean_probe(struct co_call *call, enum co_presence *ret)
     enum co_result result = rd_look(call, call->conn, RD_LOOK_REPLICATION, &state);
 
     if (result == CO_DONE)
-        *ret = *state.fence_key && state.primary ? CO_ABSENT : CO_PRESENT;
+        *ret = state.primary && (*state.fence_key || rd_is_unwritten(call)) ? CO_ABSENT : CO_PRESENT;
     return result;
 }
 
@@ -176,6 +178,13 @@ static enum co_result clean_apply(struct co_call *call)
 
     if (result != CO_DONE || !state.primary)
         return result;
+    if (rd_is_unwritten(call)) { /* it serves, and after a restart it wouldn't */
+        rd_out(call->conn, "MULTI", NULL);
+        rd_out_persist(call->conn, &state);
+        result = rd_change(call, "the new primary takes writes, but a restart would close it: its config file can't be written");
+        if (result != CO_DONE)
+            return result;
+    }
     rd_out(call->conn, "DEL", RD_FENCE_KEY, NULL);
     return rd_exchange(call, call->conn, true, &replies); /* refused: it stays, and means nothing without a marker */
 }
@@ -248,7 +257,7 @@ static enum co_result unname_apply(struct co_call *call)
 const struct co_step rd_reverse_steps[] = {
     {.size = sizeof(struct co_step),
      .name = "reverse.clean",
-     .title = "remove the key that marked the last write",
+     .title = "remove the key that marked the last write, and see that the opening is on disk",
      .phase = CO_PHASE_REVERSE,
      .role = CO_TARGET,
      .flags = CO_STEP_NO_WAY_BACK,

@@ -1,6 +1,7 @@
 """Every finding of the pre-flight, provoked: on a real server where that can be, else by a relay that changes an answer."""
+import pathlib
+import re
 import subprocess
-import time
 
 import pytest
 
@@ -20,6 +21,8 @@ def ready(box):
     ("a", "CONFIG SET timeout 5", "idle_timeout"),
     ("a", "CONFIG SET masterauth wrong", "masterauth_wrong"),
     ("a", "CONFIG SET masterauth %", "masterauth_missing"),
+    ("b", "CONFIG SET masterauth wrong", "masterauth_wrong"),
+    ("b", "CONFIG SET masterauth %", "masterauth_missing"),
     ("a", "ACL SETUSER more on >x", "user_missing"),
     ("b", "ACL SETUSER app -del", "user_differs"),
     ("b", "CONFIG SET maxmemory 1mb", "maxmemory_too_small"),
@@ -244,14 +247,57 @@ def test_what_older_versions_lack_is_said(box, engine, expected):
         assert scene.tool("cutover", "--yes", "--when-ready=5s").code == 1
 
 
-def test_every_code_in_the_driver_is_in_the_manual():
-    """And the other way round."""
-    import pathlib
-    import re
+def test_more_users_than_a_fence_can_hold_are_refused(box):
+    scene = scenario(box, "redis6.2")
+    for number in range(129):
+        run(scene.a, "ACL", "SETUSER", f"u{number}", "on", ">x", "~*", "+@all")
+    assert "users_too_many" in codes(scene, "--for", "setup")
+    assert scene.tool("setup").code == 1
 
+
+def test_a_port_that_speaks_tls_to_a_follower_that_does_not_is_found(box):
+    scene = scenario(box)
+    plain = setting("port", "1")
+    tls = setting("tls-port", str(scene.a.port))
+    reach_through(scene, "a", lambda words, reply: tls(words, plain(words, reply)))
+    assert "tls_replication" in codes(scene, "--for", "setup")
+
+
+def test_a_rollback_to_an_older_version_that_follows_is_a_warning(box):
+    """It follows by the stream of commands already and needs no data file."""
+    scene = set_up(box, "redis-to-valkey")
+    assert scene.run("cutover").code == 0
+    found = {finding["code"]: finding["severity"] for finding in scene.tool("check", "--for", "cutover", json=True).json["findings"]}
+    assert found.get("rdb_version", found.get("version_older")) == "warning", found
+
+
+def test_functions_come_along(box):
+    """They replicate from 7.0 on, and are there on the new primary without a client doing anything."""
+    scene = set_up(box)
+    run(scene.a, "FUNCTION", "LOAD", "#!lua name=mine\nredis.register_function('answer', function() return 42 end)")
+    assert scene.run("cutover").code == 0
+    assert run(scene.b, "FCALL", "answer", 0) == 42
+
+
+def test_every_code_is_provoked_by_a_test_here():
+    assert not {code for code in codes_in_the_driver() if f'"{code}"' not in every_test()}
+
+
+def every_test():
+    return "".join(path.read_text() for path in pathlib.Path(__file__).parent.glob("test_*.py"))
+
+
+def codes_in_the_driver():
     root = pathlib.Path(__file__).resolve().parents[2]
     source = "".join(path.read_text() for path in (root / "drivers/redis").glob("check*.c"))
-    made = set(re.findall(r'rd_find\(\s*call,\s*\w+,\s*\w+,\s*"(\w+)"', source)) | {"user_missing"}
+    return set(re.findall(r'rd_find\(\s*call,\s*[^"]*?"(\w+)"', source))
+
+
+def test_every_code_in_the_driver_is_in_the_manual():
+    """And the other way round."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    made = codes_in_the_driver()
+    assert len(made) > 50
     manual = (root / "docs/redis.md").read_text()
     table = manual[manual.index("## Findings"):]
     table = table[:table.index("\n## ", 5)]
