@@ -54,10 +54,10 @@ def disturb(scene, case, source, go_on):
     pair = case.pick(scene.pairs)
     side = {"source": [source], "target": [target], "both": [source, target]}
     kind, _, what = case.action.partition("_")
-    if kind == "crash":
+    if kind in ("crash", "restart"):
         servers = [pair.side(name) for name in side[what]]
         for server in servers:
-            server.kill()
+            server.kill() if kind == "crash" else server.stop()
         if case.pick((True, False)):  # it is back before the tool speaks to it again, or it isn't
             start(servers)
             go_on()

@@ -76,6 +76,7 @@ class Redis(Server):
     kinds = ("ordinary", "superuser", "reconnecting", "long", "script", "pipelined", "blocking", "expiring")
 
     newer = False  # the system's own may be too old
+    persistence = 'appendonly yes\nsave ""\n'
 
     @classmethod
     def binary(cls):
@@ -141,7 +142,7 @@ class Redis(Server):
         channels = " &*" if version >= (6, 2) else ""
         app = f"user app on >{PASSWORDS['app']} ~*{channels} +@all -@admin -@dangerous\n" if self.acl else ""
         (self.folder / "redis.conf").write_text(
-            f"port {self.port}\nbind {self.bind}\ndir {self.folder}\nappendonly yes\nsave \"\"\nrepl-diskless-sync-delay 0\n"
+            f"port {self.port}\nbind {self.bind}\ndir {self.folder}\n{self.persistence}repl-diskless-sync-delay 0\n"
             f"requirepass {PASSWORDS['default']}\nmasterauth {PASSWORDS['default']}\nlogfile {self.folder}/server.log\n"
             f"{app}repl-backlog-size 8mb\nrepl-timeout 10\n")
 
