@@ -244,6 +244,8 @@ enum co_result mg_check(struct co_call *call, enum co_check_stage stage)
         check_write_block(call, &source, (int)sides[0]);
         if (mg_can_vote(&source))
             check_bypass(call, conns[0], (int)sides[0]);
+        if (source.member)
+            mg_check_account(call, conns[0], &source, (int)sides[0]);
         if (source.member) {
             data_bytes = mg_data_bytes(call, conns[0]);
             mg_check_set(call, &source, conns[0], &where, data_bytes);

@@ -18,4 +18,7 @@ void mg_check_set(struct co_call *call, const struct mg_state *state, struct co_
 void mg_check_disk(struct co_call *call, struct co_conn *conn, const struct mg_check_sides *sides, bool copied,
                    int64_t data_bytes);
 
+/* What the tool's own account may not do (check_account.c). */
+void mg_check_account(struct co_call *call, struct co_conn *conn, const struct mg_state *state, int side);
+
 #endif

@@ -211,13 +211,22 @@ static enum co_result seen(struct co_call *call, struct co_conn *conn, bool forc
     return result != CO_DONE ? result : mg_config_settled(&state) ? CO_DONE : CO_AGAIN;
 }
 
+static enum co_result send_config(struct co_call *call, struct co_conn *conn, const bson_t *wanted, bool force, int *ret_code)
+{
+    MG_DOC(command);
+    MG_REPLY(reply);
+    BSON_APPEND_DOCUMENT(&command, "replSetReconfig", wanted);
+    if (force)
+        BSON_APPEND_BOOL(&command, "force", true);
+    mg_add_max_time(call, &command);
+    return mg_command(call, conn, "admin", &command, true, &reply, ret_code);
+}
+
 enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const struct mg_change *changes, size_t count,
                            bool force)
 {
     MG_DOC(now);
     MG_DOC(wanted);
-    MG_DOC(command);
-    MG_REPLY(reply);
     int code = 0;
     enum co_result result = mg_config(call, conn, &now);
     if (result != CO_DONE)
@@ -225,11 +234,7 @@ enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const str
     if (as_wanted(&now, changes, count))
         return seen(call, conn, force);
     mg_config_with(&now, changes, count, &wanted);
-    BSON_APPEND_DOCUMENT(&command, "replSetReconfig", &wanted);
-    if (force)
-        BSON_APPEND_BOOL(&command, "force", true);
-    mg_add_max_time(call, &command);
-    result = mg_command(call, conn, "admin", &command, true, &reply, &code);
+    result = send_config(call, conn, &wanted, force, &code);
     if (result == CO_DONE)
         return seen(call, conn, force);
     /* It may be installed although waiting for its majority failed; and another reconfig may be under way. */
@@ -238,6 +243,28 @@ enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const str
     if (result == CO_NO_EFFECT && (code == MG_MAX_TIME_EXPIRED || code == MG_WRITE_CONCERN_FAILED))
         return CO_EFFECT_UNKNOWN;
     return result;
+}
+
+void mg_remember_config(struct co_conn *conn, const bson_t *config)
+{
+    if (conn->config)
+        bson_destroy(conn->config);
+    conn->config = config ? bson_copy(config) : NULL;
+}
+
+enum co_result mg_reconfig_known(struct co_call *call, struct co_conn *conn, const char *host, int64_t votes, double priority)
+{
+    MG_DOC(wanted);
+    const struct mg_change change = {.host = host, .votes = votes, .priority = priority};
+    int code = 0;
+    if (!conn->config || as_wanted(conn->config, &change, 1))
+        return mg_reconfig_one(call, conn, host, votes, priority, false);
+    mg_config_with(conn->config, &change, 1, &wanted);
+    mg_remember_config(conn, NULL);
+    enum co_result result = send_config(call, conn, &wanted, false, &code);
+    if (result == CO_DONE && mg_voters(&wanted, NULL) == 1)
+        return CO_DONE; /* it is in force where it was installed, and nobody else has a say */
+    return result == CO_DONE || code ? mg_reconfig_one(call, conn, host, votes, priority, false) : result;
 }
 
 enum co_result mg_reconfig_one(struct co_call *call, struct co_conn *conn, const char *host, int64_t votes, double priority,

@@ -198,12 +198,14 @@ enum co_result mg_command(struct co_call *call, struct co_conn *conn, const char
     if (result != CO_DONE)
         return result;
     bson_destroy(reply);
+    int64_t sent_ns = mg_now_ns();
     bool ok = mongoc_client_command_simple(conn->client, db, command, NULL, reply, &error);
     if (call->host->fault(call->ctx, "mongodb.reply") != CO_DONE) {
         conn->broken = true;
         return mg_fail(call, changes ? CO_EFFECT_UNKNOWN : CO_NO_EFFECT, CO_E_UNREACHABLE, "", "%s: the reply was lost", what);
     }
-    call->host->trace(call->ctx, "mongodb %s.%s: %s", db, what, ok ? "ok" : error.message);
+    call->host->trace(call->ctx, "mongodb %s.%s: %s in %.2f ms", db, what, ok ? "ok" : error.message,
+                      (double)(mg_now_ns() - sent_ns) / 1e6);
     if (ok)
         return inspect(call, reply, what, changes, code);
     /* Only a reply says that the server refused: the library makes server errors of its own failures too. */
@@ -343,6 +345,7 @@ void mg_disconnect(struct co_conn *conn)
     conn->deadline_ns = 0;
     conn->interrupt_fd = -1;
     mg_disconnect(conn->probe);
+    mg_remember_config(conn, NULL);
     if (conn->client)
         mongoc_client_destroy(conn->client);
     free(conn);

@@ -15,7 +15,8 @@
 
 #define STEP_DOWN_S 20 /* for how long who stepped down doesn't stand again by itself; more than it waits for its heir */
 #define CATCH_UP_MAX_S 10
-#define STAND_NS 100000000 /* between two elections */
+#define STAND_NS 100000000      /* between two elections */
+#define DRAIN_LOOK_NS 400000000 /* who was elected is asked about more than that it is the primary so seldom */
 #define HEARD_MARGIN_MS 1000
 #define REACH_NS INT64_C(1000000000)
 
@@ -304,6 +305,12 @@ static enum co_result elect_alone(struct co_call *call)
     return result == CO_DONE ? mg_step_up(call, call->conn) : result;
 }
 
+/* warm_up has seen that it votes and that nothing keeps it from standing. */
+static bool is_ready(const struct co_conn *conn)
+{
+    return conn->config && !conn->stood_ns && mg_conn_can_vote(conn);
+}
+
 enum co_result mg_elect_apply(struct co_call *call)
 {
     MG_STATE(state);
@@ -317,12 +324,14 @@ enum co_result mg_elect_apply(struct co_call *call)
     if (stood_lately(call->conn))
         return CO_AGAIN; /* asked; it stands, or is elected and drains */
     result = mg_guard(call, call->conn);
+    if (result == CO_DONE && is_ready(call->conn)) /* the first time; what it comes to is looked at */
+        return stand(call, call->conn);
     if (result == CO_DONE)
         result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE || state.primary)
         return result;
     if (state.my_state == MG_PRIMARY) {
-        call->conn->stood_ns = mg_now_ns();
+        call->conn->stood_ns = mg_now_ns() + DRAIN_LOOK_NS;
         return CO_AGAIN; /* elected, still draining */
     }
     mg_name_of(call, true, mine);

@@ -58,6 +58,7 @@ struct co_conn {
     const char *shard_role;
     char version[64], set_id[25], started[160];
     int64_t stood_ns; /* when the member was last asked to stand for election */
+    bson_t *config;   /* the set's config as warm_up left it, so that nobody has to ask in the pause; or NULL */
     /* The last look at the marker by a call on this connection, and whether at that of the other side; see mg_guard. */
     int64_t guarded_ns;
     bool guarded_other;
@@ -119,6 +120,7 @@ void mg_state_done(struct mg_state *state);
 enum mg_depth { MG_LOOK_HELLO, MG_LOOK_SELF, MG_LOOK_ROLE };
 enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth depth, struct mg_state *ret);
 bool mg_can_vote(const struct mg_state *state);
+bool mg_conn_can_vote(const struct co_conn *conn); /* as far as the connection knows it from an earlier look */
 /* Bytes of the databases but the server's own; -1 unknown. */
 int64_t mg_data_bytes(struct co_call *call, struct co_conn *conn);
 enum co_result mg_blocked(struct co_call *call, struct co_conn *conn, bool *ret);
@@ -155,6 +157,10 @@ enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const str
                            bool force);
 enum co_result mg_reconfig_one(struct co_call *call, struct co_conn *conn, const char *host, int64_t votes, double priority,
                                bool force);
+/* The same on the config that `conn` remembers: no look before, none after where one member alone decides. The server refuses
+ * it when that isn't its config any more; then, and where none is remembered, as mg_reconfig_one. */
+enum co_result mg_reconfig_known(struct co_call *call, struct co_conn *conn, const char *host, int64_t votes, double priority);
+void mg_remember_config(struct co_conn *conn, const bson_t *config);
 /* Over the documents of an array: begin, then each. */
 bool mg_each(const bson_t *doc, const char *array, bson_iter_t *ret);
 bool mg_next(bson_iter_t *array, bson_t *ret);

@@ -42,12 +42,12 @@ enum co_result mg_prepare(struct co_call *call)
  * set_user_write_block_mode_command.cpp). A step-down ends writes itself. */
 enum co_result mg_drain(struct co_call *call, bool end, struct co_text *remaining)
 {
-    MG_STATE(state);
+    bool blocked = true;
     (void)end;
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
+    enum co_result result = mg_conn_can_vote(call->conn) ? mg_blocked(call, call->conn, &blocked) : CO_DONE;
     if (result != CO_DONE)
         return result;
-    if (mg_can_vote(&state) && !state.blocked)
+    if (!blocked)
         return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "", "user writes aren't blocked on the source");
     call->host->text_set(call->ctx, remaining, "", 0);
     return CO_DONE;
@@ -56,21 +56,16 @@ enum co_result mg_drain(struct co_call *call, bool end, struct co_text *remainin
 enum co_result mg_capture(struct co_call *call, struct co_text *ret)
 {
     MG_STATE(state);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_SELF, &state);
+    bool before = true;
+    enum co_result result = mg_conn_can_vote(call->conn) ? mg_blocked(call, call->conn, &before) : CO_DONE;
+    if (result == CO_DONE)
+        result = mg_look(call, call->conn, MG_LOOK_SELF, &state); /* the position, and then the block again */
     if (result != CO_DONE)
         return result;
     if (!state.primary)
         return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "", "the source is no primary any more");
     if (mg_can_vote(&state)) {
-        /* The block was seen before (mg_look) and is seen again after the position was read. */
-        MG_STATE(again);
-        bool still = false;
-        if (state.blocked)
-            result = mg_look(call, call->conn, MG_LOOK_SELF, &again);
-        if (result != CO_DONE)
-            return result;
-        still = state.blocked && again.blocked && again.primary;
-        if (!still)
+        if (!before || !state.blocked)
             return mg_fail(call, CO_NO_EFFECT, CO_E_STATE, "The final position can only be read behind a fence.",
                            "user writes aren't blocked on the source");
     }

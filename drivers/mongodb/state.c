@@ -220,6 +220,11 @@ bool mg_can_vote(const struct mg_state *state)
     return state->major >= 6 && state->auth;
 }
 
+bool mg_conn_can_vote(const struct co_conn *conn)
+{
+    return conn->known && !conn->anonymous && conn->major >= 6 && conn->auth;
+}
+
 /* ---------------------------------------------------------------- primitives */
 
 static void put(struct co_call *call, struct co_text *text, const char *value)

@@ -327,10 +327,14 @@ static enum co_result hear_apply(struct co_call *call)
         return result;
     mg_name_of(call, true, name);
     mg_find_member(&state.config, name, &member);
-    if (member.index >= 0 && member.votes > 0 && member.priority > 0)
-        return CO_DONE;
     /* A source that is lost gives nobody a vote: the target takes it when it is elected. */
-    return mg_reachable(call, call->other, &other) ? CO_AGAIN : CO_DONE;
+    if (!mg_reachable(call, call->other, &other))
+        return CO_DONE;
+    bool newest = mg_int(&state.config, "version", 0) >= mg_int(&other.config, "version", 0);
+    if (!newest || member.index < 0 || member.votes <= 0 || member.priority <= 0)
+        return CO_AGAIN;
+    mg_remember_config(call->conn, &state.config);
+    return CO_DONE;
 }
 
 static enum co_result hear_revert(struct co_call *call)
@@ -560,9 +564,17 @@ static enum co_result hold_probe(struct co_call *call, enum co_presence *ret)
 static enum co_result hold_apply(struct co_call *call)
 {
     MG_STATE(state);
+    MG_STATE(seen);
     char name[320];
     struct mg_member member;
     enum co_result result = mg_guard(call, call->conn);
+    if (result == CO_DONE && call->conn->config) {
+        mg_name_of(call, false, name);
+        mg_find_member(call->conn->config, name, &member);
+        result = mg_look(call, call->conn, MG_LOOK_HELLO, &seen);
+        if (result == CO_DONE && seen.primary)
+            return mg_reconfig_known(call, call->conn, name, member.votes, 0);
+    }
     if (result == CO_DONE)
         result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
     if (result != CO_DONE)
@@ -596,6 +608,14 @@ static enum co_result hold_revert(struct co_call *call)
 
 /* ---------------------------------------------------------------- opening */
 
+/* The target was made the primary before the commit, so one question is enough; what happened to it since takes more. */
+static enum co_result still_primary(struct co_call *call)
+{
+    MG_STATE(seen);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_HELLO, &seen);
+    return result == CO_DONE && !seen.primary ? mg_make_target_primary(call) : result;
+}
+
 static enum co_result open_describe(struct co_call *call, struct co_text *ret)
 {
     return say(call, ret, "setUserWriteBlockMode: {global: false}");
@@ -612,13 +632,10 @@ static enum co_result open_probe(struct co_call *call, enum co_presence *ret)
 
 static enum co_result open_apply(struct co_call *call)
 {
-    MG_STATE(state);
     enum co_result result = mg_guard(call, call->conn);
     if (result == CO_DONE)
-        result = mg_make_target_primary(call);
-    if (result == CO_DONE)
-        result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
-    return result == CO_DONE && state.blocked ? mg_block(call, call->conn, false) : result;
+        result = still_primary(call);
+    return result == CO_DONE ? mg_block(call, call->conn, false) : result; /* where there is none, that is no error */
 }
 
 /* ---------------------------------------------------------------- the way back */
@@ -652,8 +669,8 @@ static enum co_result release_apply(struct co_call *call)
     mg_name_of(call, false, name);
     enum co_result result = mg_guard(call, call->conn);
     if (result == CO_DONE)
-        result = mg_make_target_primary(call);
-    return result == CO_DONE ? mg_reconfig_one(call, call->conn, name, 0, 0, false) : result;
+        result = still_primary(call);
+    return result == CO_DONE ? mg_reconfig_known(call, call->conn, name, 0, 0) : result;
 }
 
 /* ---------------------------------------------------------------- detach */

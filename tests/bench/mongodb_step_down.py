@@ -9,10 +9,11 @@ majority. Printed per variant, as minimum, median and maximum: what clients saw,
     election    to the heir's "election succeeded"
     catch up    to "Stopping replication producer"
     drain       to "transition to primary complete"
-    own         (by the tool) the pause that it reports less what lies between the first and the last of these; without a fence
-                clients don't see that part, A takes writes in it
-    more        what clients saw less these parts: the way to the new primary, the majority's acknowledgement
-Nothing is asserted here."""
+    vote        (by the tool, and by the bare script with the tool's commands) from there until the heir has a config in use without
+                the old primary's vote: from then on a write that waits for a majority is acknowledged by the heir alone
+    before      (by the tool) its pause before the step-down was sent; without a fence clients don't see that part, A takes writes in it
+    more        what clients saw less the server's four parts and the vote: their own way to the new primary
+So the server's time is "step down" to "drain", and the tool's own addition to the clients' pause is "vote". Nothing is asserted here."""
 import argparse
 import datetime
 import json
@@ -29,6 +30,7 @@ from sandbox.box import Sandbox  # noqa: E402
 from sandbox.engines import engine_reason  # noqa: E402
 from sandbox.wait import wait_for  # noqa: E402
 
+BARE = "the tool's commands, bare"
 # name: (replica set settings, server parameters, replSetStepUp sent to the heir at once, writers)
 VARIANTS = {
     "defaults": ({}, {}, False, True),
@@ -40,11 +42,13 @@ VARIANTS = {
     "no chaining": ({"chainingAllowed": False}, {}, False, True),
     "batches of 1": ({}, {"replBatchLimitOperations": 1}, False, True),
     "idle": ({}, {}, False, False),
+    BARE: ({}, {}, True, True),
     "changeover": ({}, {}, False, True),
 }
 PARTS = ("step down", "election", "catch up", "drain")
 MARKS = (("asked", "Attempting to step down"), ("stepped", "transition to SECONDARY from PRIMARY"), ("elected", "election succeeded"),
          ("caught", "Stopping replication producer"), ("complete", "transition to primary complete"))
+IN_USE = "New replica set config in use"
 
 
 def reconfigure(primary, change):
@@ -65,9 +69,22 @@ def parameters(servers, change):
         connection.close()
 
 
+def set_vote(connection, host, votes):
+    config = connection.command("admin", {"replSetGetConfig": 1})["config"]
+    member = next(one for one in config["members"] if one["host"] == host)
+    if member["votes"] == votes:
+        return False
+    member.update(votes=votes, priority=float(votes))
+    config["version"] += 1
+    connection.command("admin", {"replSetReconfig": config})
+    return True
+
+
 def ready(source, target):
-    """The target follows, and nothing keeps it from standing."""
+    """The target votes and follows, and nothing keeps it from standing."""
     to_source, to_target = source.connect("root"), target.connect("root")
+    if set_vote(to_source, target.host(), 1):
+        wait_for(lambda: target.member(target.host())[0] == 1, 60, "the target has heard of its vote")
 
     def follows():
         status = to_target.command("admin", {"replSetGetStatus": 1})
@@ -93,10 +110,12 @@ def stamps_of(server, since):
         for name, text in MARKS:
             if text in line and at >= since:
                 found.setdefault(name, at)
+        if IN_USE in line and "complete" in found:
+            found.setdefault("voted", at)
     return found
 
 
-def switch(source, target, nudge):
+def switch(source, target, nudge, take_vote=False):
     to_source, to_target = ready(source, target)
     since = time.time() - 0.002
     to_source.command("admin", {"replSetStepDown": 10, "secondaryCatchUpPeriodSecs": 5})
@@ -106,8 +125,11 @@ def switch(source, target, nudge):
         except RuntimeError:
             pass  # it is being elected
     while not to_target.command("admin", {"isMaster": 1})["ismaster"]:
-        pass
+        time.sleep(0.001)
+    if take_vote:
+        set_vote(to_target, source.host(), 0)
     took = time.time() - since
+    wait_for(lambda: not take_vote or "voted" in stamps_of(target, since), 10, "the config is in the log")
     to_source.close()
     to_target.close()
     return parts_of(source, target, since, took * 1000)
@@ -119,7 +141,7 @@ def switch_by(tool, command, source, target):
     if done.code != 0:
         raise RuntimeError(f"{command}: {done}")
     parts = parts_of(source, target, since, done.json["write_pause_ms"])
-    parts["own"] = parts["whole"] - sum(parts[name] for name in PARTS)
+    parts["before"] = parts["whole"] - sum(parts.get(name, 0) for name in (*PARTS, "vote"))
     return parts
 
 
@@ -130,6 +152,8 @@ def parts_of(source, target, since, whole_ms):
     for name, before, after in zip(PARTS, stamps, stamps[1:]):
         if before and after:
             parts[name] = (after - before) * 1000
+    if new.get("voted"):
+        parts["vote"] = (new["voted"] - new["complete"]) * 1000
     return parts
 
 
@@ -153,11 +177,11 @@ def measure(box, pair, name, runs, writers):
                 settle(load, 20 * writers)
                 begin = time.monotonic_ns()
                 parts = switch_by(tool, "rollback" if primary == "b" else "cutover", source, target) if tool else \
-                    switch(source, target, nudge)
+                    switch(source, target, nudge, take_vote=name == BARE)
                 settle(load, 20 * writers)
             parts["clients"] = gap_ms(load, begin)
             if all(name in parts for name in PARTS):
-                parts["more"] = parts["clients"] - sum(parts[name] for name in PARTS)
+                parts["more"] = parts["clients"] - sum(parts.get(name, 0) for name in (*PARTS, "vote"))
         else:
             time.sleep(1.5)
             parts = switch(source, target, nudge)

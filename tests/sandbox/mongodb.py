@@ -326,7 +326,7 @@ class MongoDBDouble(Member):
         return arguments
 
     def inject(self, command, **how):
-        connection = self.connect("tool")
+        connection = self.connect_plain()
         connection.command("admin", {"doubleInject": command, **how})
         connection.close()
 

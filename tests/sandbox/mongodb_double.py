@@ -29,7 +29,8 @@ INTERNAL = ("admin", "config", "local")
 BLOCK = ("config", "user_writes_critical_sections")
 HEARTBEAT_S, FETCH_S = 0.1, 0.1
 FREE = {"ismaster", "isMaster", "hello", "ping", "saslStart", "saslContinue", "buildInfo", "endSessions",
-        "replSetInitiate"}  # the last by the localhost exception
+        "replSetInitiate",  # by the localhost exception
+        "doubleInject"}
 MEMBERS_ONLY = {"replSetHeartbeat", "replSetRequestVotes", "doubleFetch"}
 
 
@@ -402,6 +403,19 @@ def ask(name, request, timeout_s):
         link.close()
 
 
+def merged(doc, changes):
+    """The document with these changes; None takes a field away."""
+    made = dict(doc)
+    for name, value in changes.items():
+        if value is None:
+            made.pop(name, None)
+        elif isinstance(value, dict) and isinstance(made.get(name), dict):
+            made[name] = merged(made[name], value)
+        else:
+            made[name] = value
+    return made
+
+
 # ---------------------------------------------------------------- what clients ask
 
 class Session:
@@ -421,6 +435,8 @@ class Session:
                 rule = self.inject(name)
                 self.operation, self.killed = name, False
                 reply = rule["error"] if rule and rule.get("error") else self.answer(name, command)
+                if rule and rule.get("merge") and reply:
+                    reply = merged(reply, rule["merge"])
                 self.operation = None
                 if rule and rule.get("lose") or reply is None:
                     return
@@ -546,6 +562,13 @@ class Session:
         actions = ["find", "bypassWriteBlockingMode"] if wanted["role"] in ("root", "restore", "custom-bypass") else ["find"]
         privileges = [{"resource": {"cluster": True}, "actions": actions}]
         return {"roles": [{**wanted, "privileges": privileges, "inheritedPrivileges": privileges, "isBuiltin": True}], "ok": 1.0}
+
+    def do_connectionstatus(self, command):
+        """Manual: connectionStatus with showPrivileges; here every action of the tool's role on everything."""
+        privileges = [{"resource": {"anyResource": True}, "actions": [
+            "replSetGetStatus", "replSetGetConfig", "replSetConfigure", "replSetStateChange", "inprog", "killop", "fsync",
+            "setUserWriteBlockMode", "find", "insert", "update", "remove"]}]
+        return {"authInfo": {"authenticatedUsers": [{"user": self.user or "", "db": "admin"}], "authenticatedUserPrivileges": privileges}, "ok": 1.0}
 
     def do_getparameter(self, command):
         """Manual: getParameter; before 3.6 the value was a string, since then {version: ...}."""
@@ -935,7 +958,11 @@ class Session:
         return {"ok": 1.0}
 
     def do_doubleinject(self, command):
-        rule = {"times": command.get("times", 1), "lose": command.get("lose", False), "delay_ms": command.get("delay_ms", 0)}
+        if command.get("times", 1) <= 0:
+            self.member.injected.pop(command["doubleInject"], None)
+            return {"ok": 1.0}
+        rule = {"times": command.get("times", 1), "lose": command.get("lose", False), "delay_ms": command.get("delay_ms", 0),
+                "merge": command.get("merge")}
         if command.get("code"):
             rule["error"] = {"ok": 0.0, "code": command["code"], "codeName": "Injected", "errmsg": "injected"}
         self.member.injected[command["doubleInject"]] = rule
