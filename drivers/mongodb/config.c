@@ -257,13 +257,19 @@ enum co_result mg_reconfig_known(struct co_call *call, struct co_conn *conn, con
     MG_DOC(wanted);
     const struct mg_change change = {.host = host, .votes = votes, .priority = priority};
     int code = 0;
-    if (!conn->config || as_wanted(conn->config, &change, 1))
+    bool alone = conn->config && mg_voters(conn->config, host) + (votes > 0) == 1;
+    bool there = conn->config && as_wanted(conn->config, &change, 1);
+    if (there && alone)
+        return CO_DONE; /* sent before, and it is in force where it was installed: nobody else has a say */
+    if (!conn->config || there)
         return mg_reconfig_one(call, conn, host, votes, priority, false);
     mg_config_with(conn->config, &change, 1, &wanted);
     mg_remember_config(conn, NULL);
     enum co_result result = send_config(call, conn, &wanted, false, &code);
-    if (result == CO_DONE && mg_voters(&wanted, NULL) == 1)
-        return CO_DONE; /* it is in force where it was installed, and nobody else has a say */
+    if (result == CO_DONE && alone) {
+        mg_remember_config(conn, &wanted);
+        return CO_DONE;
+    }
     return result == CO_DONE || code ? mg_reconfig_one(call, conn, host, votes, priority, false) : result;
 }
 

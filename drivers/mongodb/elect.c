@@ -311,6 +311,25 @@ static bool is_ready(const struct co_conn *conn)
     return conn->config && !conn->stood_ns && mg_conn_can_vote(conn);
 }
 
+/* Without a fence clients write on the target from now on, and those that wait for a majority wait for the source as long as it
+ * votes. Being elected is the decision: nobody goes back from here, so its vote goes before the record is written. What
+ * fails here is open.release_vote's to do; only a run that was taken over stops. */
+static enum co_result release_at_once(struct co_call *call)
+{
+    char source[320];
+    struct co_error ignored = {0};
+    struct co_call quiet = *call;
+    if (mg_conn_can_vote(call->conn) || !call->conn->known || !call->conn->config)
+        return CO_DONE;
+    mg_name_of(call, false, source);
+    quiet.err = &ignored;
+    if (mg_reconfig_known(&quiet, call->conn, source, 0, 0) == CO_DONE || ignored.code != CO_E_CONFLICT)
+        return CO_DONE;
+    if (call->err)
+        *call->err = ignored;
+    return CO_NO_EFFECT;
+}
+
 enum co_result mg_elect_apply(struct co_call *call)
 {
     MG_STATE(state);
@@ -320,7 +339,7 @@ enum co_result mg_elect_apply(struct co_call *call)
     MG_STATE(seen);
     enum co_result result = mg_look(call, call->conn, MG_LOOK_HELLO, &seen);
     if (result != CO_DONE || seen.primary)
-        return result;
+        return result == CO_DONE ? release_at_once(call) : result;
     if (stood_lately(call->conn))
         return CO_AGAIN; /* asked; it stands, or is elected and drains */
     result = mg_guard(call, call->conn);

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 
@@ -43,12 +44,45 @@ class Client:
             self.connection.close()
 
 
+class Certificates:
+    """An authority, and a certificate with its key in one file for the servers and one for their clients."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority", "-days", "2")
+        self.openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "other.key", "-out", "other.pem", "-subj", "/CN=another authority",
+                     "-days", "2")
+        for who in ("server", "client"):
+            (folder / f"{who}.ext").write_text("subjectAltName=IP:127.0.0.1,DNS:db.test\nextendedKeyUsage=serverAuth,clientAuth\n")
+            self.openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{who}.key", "-out", f"{who}.csr", "-subj", f"/O=tests/OU={who}/CN={who}.test")
+            self.openssl("x509", "-req", "-in", f"{who}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{who}.crt",
+                         "-days", "2", "-extfile", f"{who}.ext")
+            pair = folder / f"{who}.pem"
+            pair.write_text((folder / f"{who}.crt").read_text() + (folder / f"{who}.key").read_text())
+            pair.chmod(0o600)
+
+    def openssl(self, *arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=self.folder)
+
+    def path(self, name):
+        return str(self.folder / name)
+
+    def context(self):
+        made = ssl.create_default_context(cafile=self.path("ca.pem"))
+        made.load_cert_chain(self.path("client.pem"))
+        return made
+
+    def config(self):
+        return {"mode": "verify", "ca": self.path("ca.pem"), "cert": self.path("client.pem"), "key": self.path("client.pem")}
+
+
 class Member(Server):
     scheme = "mongodb"
     engine = "mongodb"
     b_class = None
     auth = True
     cant_vote = no_fence = False  # before 6.0
+    tls = None  # a Certificates
 
     def __init__(self, box, name):
         super().__init__(box, name)
@@ -117,7 +151,7 @@ class Member(Server):
         return f"mongodb://{'tool@' if self.auth else ''}{self.address_for('tool')}:{self.port}/"
 
     def side_config(self):
-        side = {"url": self.url(), "tls": {"mode": "off"}}
+        side = {"url": self.url(), "tls": self.tls.config() if self.tls else {"mode": "off"}}
         if self.auth:
             side["password_file"] = str(self.box.folder / "mongodb-tool.password")
         if self.home:
@@ -126,7 +160,7 @@ class Member(Server):
 
     def wire(self, timeout_s=5.0, user=None, password=None):
         with self.inside():
-            return wire.Connection("127.0.0.1", self.port, timeout_s, user, password)
+            return wire.Connection("127.0.0.1", self.port, timeout_s, user, password, tls=self.tls and self.tls.context())
 
     def connect(self, user="tool", timeout_s=5.0):
         return self.wire(timeout_s, user if self.auth else None, PASSWORDS[user])
@@ -287,7 +321,12 @@ class MongoDB(Member):
             key.chmod(0o600)
         return [self.binary(), "--port", str(self.port), "--bind_ip", self.bind if self.home else f"127.0.0.1,{self.address}",
                 "--dbpath", str(self.folder / "data"), "--keyFile", str(key), "--replSet", "rs", "--oplogSize", "64",
-                "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--setParameter", "enableTestCommands=1"]
+                "--wiredTigerCacheSizeGB", "0.25", "--nounixsocket", "--setParameter", "enableTestCommands=1", *self.tls_arguments()]
+
+    def tls_arguments(self):
+        """Clients must show a certificate. Before 4.2 the members don't look for addresses in certificates."""
+        return ["--sslMode", "requireSSL", "--sslPEMKeyFile", self.tls.path("server.pem"), "--sslCAFile", self.tls.path("ca.pem"),
+                "--sslAllowInvalidHostnames"] if self.tls else []
 
     def initiate(self):
         super().initiate()
@@ -323,6 +362,8 @@ class MongoDBDouble(Member):
             users.write_text(json.dumps({name: {"password": password, "roles": ROLES[name]} for name, password in PASSWORDS.items()}))
             users.chmod(0o600)
             arguments += ["--users", str(users)]
+        if self.tls:
+            arguments += ["--tls-cert", self.tls.path("server.pem"), "--tls-ca", self.tls.path("ca.pem")]
         return arguments
 
     def inject(self, command, **how):

@@ -15,6 +15,7 @@ import os
 import pathlib
 import random
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -381,11 +382,22 @@ def find(oplog, wanted):
     return -1
 
 
+TLS = {"server": None, "client": None}  # contexts, where --tls-cert is given
+
+
+def make_tls(certificate, authority):
+    for side, purpose in (("server", ssl.Purpose.CLIENT_AUTH), ("client", ssl.Purpose.SERVER_AUTH)):
+        context = ssl.create_default_context(purpose, cafile=authority)
+        context.load_cert_chain(certificate)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_REQUIRED
+        TLS[side] = context
+
+
 def open_link(name, timeout_s):
     host, port = name.rsplit(":", 1)
     link = socket.create_connection((host, int(port)), timeout_s)
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return link
+    return TLS["client"].wrap_socket(link) if TLS["client"] else link
 
 
 def exchange(link, request):
@@ -428,6 +440,8 @@ class Session:
 
     def serve(self):
         try:
+            if TLS["server"]:
+                self.socket = TLS["server"].wrap_socket(self.socket, server_side=True)
             while True:
                 request, opcode, body = wire.read_message(self.socket)
                 command = wire.parse_command(opcode, body)
@@ -981,7 +995,11 @@ def main():
     parser.add_argument("--election-ms", type=int, default=1000)
     parser.add_argument("--bind", default="127.0.0.1")
     parser.add_argument("--address", default="127.0.0.1", help="what the members call this one by")
+    parser.add_argument("--tls-cert", help="certificate and key; every client must show one, too")
+    parser.add_argument("--tls-ca")
     arguments = parser.parse_args()
+    if arguments.tls_cert:
+        make_tls(arguments.tls_cert, arguments.tls_ca)
     member = Member(arguments)
     listener = socket.create_server((arguments.bind, arguments.port), backlog=128)
     for target in (member.tick, member.fetch):

@@ -184,9 +184,11 @@ class CommandError(RuntimeError):
 class Connection:
     """One connection to one member; no discovery, no retries."""
 
-    def __init__(self, host, port, timeout_s=5.0, user=None, password=None, name="tests"):
+    def __init__(self, host, port, timeout_s=5.0, user=None, password=None, name="tests", tls=None):
         self.socket = socket.create_connection((host, port), timeout_s)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host)
         self.number = 0
         try:
             self.hello = self.command("admin", {"isMaster": 1, "client": {"application": {"name": name}, "driver": {
