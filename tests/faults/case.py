@@ -36,7 +36,8 @@ class World:
             scene.tool.journal = scene.disk.path / "m.journal"
         scene.sync = FailingSync(self.box.folder)
         scene.tool.variables.update(scene.sync.environment)
-        scene.tool.cutover.update(max_write_pause="3s", undo_budget="3s")
+        limit = f"{max(pair.a.FAULT_LIMIT_S for pair in scene.pairs)}s"
+        scene.tool.cutover.update(max_write_pause=limit, undo_budget=limit)
         scene.tool.write_config()
         scene.set_up()
         return scene

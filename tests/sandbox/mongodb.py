@@ -239,6 +239,10 @@ class MongoDB(Member):
     grants name (the tests' tool account reads the ledger, too). The members call each other by loopback addresses of their
     own, so that one leg between them can be cut by a route (root only)."""
 
+    # Whoever is elected drains for two seconds (a constant of the server, docs/mongodb.md), and a step-down may wait for a
+    # heartbeat, two seconds more: 3 s would undo healthy runs.
+    FAULT_LIMIT_S = 6
+
     PRIVILEGES = [
         {"resource": {"cluster": True}, "actions": [
             "replSetGetStatus", "replSetGetConfig", "replSetConfigure", "replSetStateChange", "inprog", "killop", "serverStatus",
