@@ -355,16 +355,38 @@ static enum co_result make_ready(struct co_call *call)
 
 /* ---------------------------------------------------------------- put in its place */
 
-/* The way of its pid file is kept: it is the one sign on the machine that the server has ended. */
-static enum co_result stop_server(struct co_call *call)
+/* Its process id is kept: that one is gone is the one sign on the machine that the server has ended (it removes its pid file
+ * earlier). */
+static enum co_result note_process(struct co_call *call)
 {
     MY_SETS_AUTO sets = {0};
+    const char *out = NULL, *run = run_id(call);
+    const char *noted = call->host->note_get(call->ctx, CO_NOTE_PAIR, call->side, "server_process");
+    if (noted && strncmp(noted, run, strlen(run)) == 0 && noted[strlen(run)] == ' ')
+        return CO_DONE; /* it was told already, and may have removed the file by now */
     enum co_result r =
         my_read(call, call->conn, "SELECT IF(LEFT(@@pid_file,1)='/',@@pid_file,CONCAT(@@datadir,@@pid_file))", &sets);
     if (r != CO_DONE)
         return r;
-    if (call->host->note_put(call->ctx, CO_NOTE_PAIR, call->side, "pid_file", my_value(&sets, 0, 0)) != 0)
-        return my_fail(call, CO_NO_EFFECT, CO_E_IO, "", "can't keep a note");
+    const char *args[] = {my_value(&sets, 0, 0), NULL};
+    struct my_machine machine = {.side = call->side, .script = "read -r p < \"$1\" && echo \"$p\"\n", .args = args};
+    r = my_machine_run(call, &machine, &out);
+    if (r != CO_DONE)
+        return r == CO_EFFECT_UNKNOWN ? CO_NO_EFFECT : r;
+    MY_STR_AUTO process = {0};
+    size_t digits = strspn(out, "0123456789");
+    my_str_addf(&process, "%s %.*s", run, (int)digits, out);
+    if (!digits || call->host->note_put(call->ctx, CO_NOTE_PAIR, call->side, "server_process", my_cstr(&process)) != 0)
+        return my_fail(call, CO_NO_EFFECT, CO_E_STATE, "host.run has to lead to the machine that the server runs on.",
+                       "the target's process id isn't in %s", my_value(&sets, 0, 0));
+    return CO_DONE;
+}
+
+static enum co_result stop_server(struct co_call *call)
+{
+    enum co_result r = note_process(call);
+    if (r != CO_DONE)
+        return r;
     const char *const *stop = call->host->argv_option(call->ctx, (int)call->side, "host.stop");
     if (!stop) {
         r = my_exec(call, call->conn, "SHUTDOWN", NULL);
@@ -383,7 +405,7 @@ static enum co_result stop_server(struct co_call *call)
 }
 
 static const char place_script[] =
-    "r=$1; p=$2; if up \"$p\"; then echo up; exit 0; fi\n"
+    "r=$1; if up \"$2\"; then echo up; exit 0; fi\n"
     "if [ -d \"$c\" ]; then\n"
     "  rm -f \"$c\"/xtrabackup_* \"$c\"/mariadb_backup_* \"$c/backup-my.cnf\" \"$c/bootstrap.sock\"\n"
     "  if [ -d \"$d\" ]; then\n"
@@ -399,13 +421,13 @@ static const char place_script[] =
 
 static enum co_result put_in_place(struct co_call *call, const struct copy_state *state)
 {
-    const char *pid_file = call->host->note_get(call->ctx, CO_NOTE_PAIR, call->side, "pid_file"), *out = NULL;
+    const char *process = call->host->note_get(call->ctx, CO_NOTE_PAIR, call->side, "server_process"), *out = NULL;
     const char *data = call->host->side_option(call->ctx, call->side, "host.data_directory");
-    const char *args[] = {state->run, pid_file ? pid_file : "", NULL};
+    const char *args[] = {state->run, process ? process + strcspn(process, " ") + 1 : "", NULL};
     struct my_machine machine = {.side = call->side, .script = place_script, .args = args};
     struct co_progress progress = {.what = "waiting for the target to stop", .done = -1, .total = -1, .unit = ""};
     struct co_call brief = my_brief(call, 60000);
-    if (!pid_file)
+    if (!process)
         return my_fail(call, CO_NO_EFFECT, CO_E_UNREACHABLE, "Start it, and run setup again.", "the target can't be reached");
     enum co_result r = my_machine_run(&brief, &machine, &out);
     if (r == CO_EFFECT_UNKNOWN && call->err->code == CO_E_COMMAND)

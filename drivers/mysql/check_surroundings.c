@@ -1,6 +1,7 @@
 /* check_surroundings.c - pre-flight: what stands around the servers: managers that act by themselves, managed services, clocks,
  * addresses, programs, disk space. */
 #include "check.h"
+#include "setup.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,6 +92,45 @@ static void check_setup_programs(struct my_check *c)
     check_program(c, "setup.load_program", mysql ? "mysql" : "mariadb");
 }
 
+/* What setup.method: mariabackup runs on the machines of both, and of which series it is. */
+static void check_backup_programs(struct my_check *c)
+{
+    MY_FOLLOW_AUTO f = {0};
+    static const char script[] =
+        "for p in mariadb-backup mbstream mariadbd; do command -v $p >/dev/null 2>&1 || echo \"missing $p\"; done\n"
+        "mariadb-backup --version 2>&1 | sed -n 's/.*server \\([0-9]*\\.[0-9]*\\)\\..*/series \\1/p'\n";
+    if (c->stage != CO_CHECK_SETUP || !my_setup_method_is(c->call, "mariabackup") || !c->source || !c->target ||
+        !my_following(c, c->target, &f) || f.present)
+        return;
+    for (int role = 0; role < 2; role++) {
+        enum co_side side = role ? c->target_side : c->source_side;
+        const struct co_conn *conn = role ? c->target : c->source;
+        struct my_machine machine = {.side = side, .script = script, .data = "/"};
+        struct co_call call = *c->call;
+        struct co_error err = {0};
+        const char *out = NULL;
+        call.err = &err;
+        if (!c->call->host->endpoint(c->call->ctx, side)->has_host)
+            continue; /* setup says what is missing in the config */
+        if (my_machine_run(&call, &machine, &out) != CO_DONE) {
+            my_find(c, "host_unusable", CO_ERROR, (int)side, "Correct host.run of that side.",
+                    "no command can be run there: %s", err.message);
+            continue;
+        }
+        const char *missing = strstr(out, "missing "), *series = strstr(out, "series ");
+        unsigned major = 0, minor = 0;
+        if (missing)
+            my_find(c, "backup_program_missing", CO_ERROR, (int)side,
+                    "Install mariadb-backup (a package of that name) there, or set host.bin_directory.",
+                    "%.*s isn't on that machine, which setup.method: mariabackup needs", (int)strcspn(missing + 8, "\n"),
+                    missing + 8);
+        else if (series && sscanf(series, "series %u.%u", &major, &minor) == 2 &&
+                 major * 10000UL + minor * 100 != conn->version / 100 * 100)
+            my_find(c, "backup_version_differs", CO_ERROR, (int)side, "Install the server's own version of it there.",
+                    "mariadb-backup is of MariaDB %u.%u, the server is %s", major, minor, conn->version_text);
+    }
+}
+
 /* `df` on the target's machine, where commands can be run. */
 static void check_space(struct my_check *c)
 {
@@ -140,5 +180,6 @@ void my_check_surroundings(struct my_check *c)
     }
     check_clocks(c);
     check_setup_programs(c);
+    check_backup_programs(c);
     check_space(c);
 }

@@ -35,6 +35,18 @@ static bool file_split(const char *text, char *ret_file, size_t size, long long 
     return *ret_offset >= 0;
 }
 
+/* How long that file of this server's log is; -1: it isn't there. */
+static enum co_result log_length(struct co_call *call, const char *file, int64_t *ret)
+{
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_read(call, call->conn, "SHOW BINARY LOGS", &sets);
+    *ret = -1;
+    for (MYSQL_ROW row; r == CO_DONE && (row = mysql_fetch_row(sets.set[0]));)
+        if (strcmp(row[0], file) == 0)
+            *ret = my_int(row[1], -1);
+    return r;
+}
+
 /* A server that crashed goes on in a new file, which would look like being ahead: what is left of the file in which this run
  * captured tells. */
 static enum co_result lost_tail(struct co_call *call, const char *now_file, struct my_str *ret)
@@ -42,19 +54,15 @@ static enum co_result lost_tail(struct co_call *call, const char *now_file, stru
     const struct co_host *host = call->host;
     const char *file = call->run ? host->note_get(call->ctx, CO_NOTE_RUN, call->side, "capture_file") : NULL;
     const char *offset = file ? host->note_get(call->ctx, CO_NOTE_RUN, call->side, "capture_offset") : NULL;
+    int64_t length = 0;
     if (!offset || !now_file || strcmp(file, now_file) == 0)
         return CO_DONE;
-    MY_SETS_AUTO sets = {0};
-    enum co_result r = my_read(call, call->conn, "SHOW BINARY LOGS", &sets);
-    if (r != CO_DONE)
+    enum co_result r = log_length(call, file, &length);
+    if (r != CO_DONE || length >= my_int(offset, 0))
         return r;
-    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0]));)
-        if (strcmp(row[0], file) == 0 && my_int(row[1], 0) >= my_int(offset, 0))
-            return CO_DONE;
-        else if (strcmp(row[0], file) == 0)
-            my_file_text(call->conn->uuid, file, row[1], ret);
-    if (!ret->len)
-        my_file_text(call->conn->uuid, file, "0", ret);
+    MY_STR_AUTO left = {0};
+    my_str_addf(&left, "%lld", (long long)(length < 0 ? 0 : length));
+    my_file_text(call->conn->uuid, file, my_cstr(&left), ret);
     return CO_DONE;
 }
 
@@ -79,6 +87,38 @@ static enum co_result read_row(struct co_call *call, struct co_conn *conn, const
     my_str_addf(&sql, "SELECT value,run FROM " MY_SCHEMA ".originals WHERE kind='%s' AND a='' AND b=''", kind);
     enum co_result r = my_read(call, conn, my_cstr(&sql), sets);
     return r != CO_DONE && (sets->error == 1146 || sets->error == 1049) ? CO_DONE : r;
+}
+
+/* Between its promotion and its opening a new primary is asked for what it has of the old one's history. `ret` stays empty
+ * where it isn't in that state, or where its own log has lost what it had then. */
+static enum co_result as_promoted(struct co_call *call, struct my_str *ret)
+{
+    MY_SETS_AUTO from = {0};
+    MY_SETS_AUTO at = {0};
+    char file[300];
+    long long offset = 0;
+    int64_t length = -1;
+    enum co_result r = read_row(call, call->conn, "follow_from", &from);
+    if (r == CO_DONE)
+        r = read_row(call, call->conn, "promoted_at", &at);
+    if (r != CO_DONE)
+        return r;
+    const char *run = my_run_id(call), *by = my_value(&from, 0, 1), *also_by = my_value(&at, 0, 1);
+    if (!by || !also_by || strcmp(by, run) != 0 || strcmp(also_by, run) != 0 ||
+        !file_split(my_value(&at, 0, 0), file, sizeof file, &offset))
+        return CO_DONE;
+    r = log_length(call, file, &length);
+    if (r == CO_DONE && length >= offset)
+        my_str_add(ret, my_value(&from, 0, 0));
+    return r;
+}
+
+enum co_result my_file_position(struct co_call *call, struct my_str *ret)
+{
+    enum co_result r = CO_DONE;
+    if (call->run && call->role == CO_TARGET)
+        r = as_promoted(call, ret);
+    return r != CO_DONE || ret->len ? r : my_file_own(call, ret);
 }
 
 void my_file_applied_text(const struct my_follow *f, struct my_str *ret)

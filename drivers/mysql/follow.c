@@ -138,7 +138,7 @@ enum co_result my_position(struct co_call *call, struct co_text *ret)
 {
     MY_STR_AUTO text = {0};
     if (call->conn->by_file)
-        return give(call, my_file_own(call, &text), &text, ret);
+        return give(call, my_file_position(call, &text), &text, ret);
     return read_text(call, my_expr_position(call->conn), ret);
 }
 

@@ -6,13 +6,13 @@
 #include <stdlib.h>
 
 /* What every script begins with. $1 is the data directory, $2 the folder of the server's programs (""; PATH and where systems
- * put servers), $3 the server's own configuration ("": where its programs look by themselves). `up PIDFILE`: does that server
+ * put servers), $3 the server's own configuration ("": where its programs look by themselves). `up PID`: does that process
  * run? */
 #define PROLOGUE                                                                                                               \
     "d=${1%/} bin=$2 own=$3; shift 3; LC_ALL=C; export LC_ALL; umask 077; c=\"$d.changeover-copy\"\n"                          \
     "[ -n \"$bin\" ] && PATH=\"$bin:$PATH\" || PATH=\"$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/libexec\"; export PATH\n"     \
-    "up() { p=; [ -f \"$1\" ] && read -r p < \"$1\"; [ -n \"$p\" ] && { kill -0 \"$p\" 2>/dev/null || [ -d \"/proc/$p\" ]; "   \
-    "}; }\n"                                                                                                                   \
+    "up() { { kill -0 \"$1\" 2>/dev/null || [ -d \"/proc/$1\" ]; } && ! grep -qs '^State:[[:space:]]*Z' \"/proc/$1/status\"; " \
+    "}\n"                                                                                                                      \
     "state() { printf '%s\\n' \"$*\" > \"$c.state.new\" && mv -f \"$c.state.new\" \"$c.state\"; }\n"
 
 bool my_machine_ready(struct co_call *call, enum co_side side)

@@ -189,6 +189,7 @@ enum co_result my_wait_applied(struct co_call *call, const char *position);
 /* ---- file.c: positions of a server without GTIDs ---- */
 void my_file_text(const char *uuid, const char *file, const char *offset, struct my_str *ret);
 enum co_result my_file_own(struct co_call *call, struct my_str *ret);
+enum co_result my_file_position(struct co_call *call, struct my_str *ret); /* as the core asks for it */
 enum co_result my_file_applied(struct co_call *call, struct my_str *ret);
 void my_file_applied_text(const struct my_follow *f, struct my_str *ret);
 void my_file_wait_sql(const struct co_conn *conn, const char *position, double seconds, const char *channel,

@@ -470,7 +470,8 @@ static enum co_result stop_for_good(struct co_call *call)
     bool there = false;
     enum co_result r = my_schema_there(call, call->conn, &there);
     if (r == CO_DONE && there)
-        r = my_write(call, call->conn, true, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('copy','kept');", NULL);
+        r = my_write(call, call->conn, true, "DELETE FROM " MY_SCHEMA ".originals WHERE kind IN ('copy','kept','follow_from');",
+                     NULL);
     return r == CO_DONE ? promote_apply(call) : r;
 }
 UNMARKED(stop_for_good)

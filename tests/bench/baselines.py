@@ -167,6 +167,43 @@ class MariaDB:
         return watch.parts
 
 
+class MySQL(MariaDB):
+    """The same fence, with super_read_only, persisted as the tool has it."""
+
+    def copy(self, box):
+        a, b = self.pair.a, self.pair.b
+        options = box.folder / f"bare-{a.port}.cnf"
+        options.write_text(f"[client]\nuser={self.tool}\npassword={self.password}\nhost=127.0.0.1\nprotocol=tcp\n")
+        options.chmod(0o600)
+        self.run(self.b, "RESET BINARY LOGS AND GTIDS")
+        subprocess.run(f"{a.program('mysqldump')} --defaults-file={options} -P {a.port} --single-transaction --routines --set-gtid-purged=ON "
+                       f"--databases app | {b.program('mysql')} --defaults-file={options} -P {b.port} --init-command='SET sql_log_bin=0'",
+                       shell=True, check=True)
+        for user, grants in (("app", "SHOW GRANTS FOR app@'%'"), ("bare_repl", "SHOW GRANTS FOR bare_repl@'%'")):
+            self.run(self.b, f"CREATE USER {user}@'%' IDENTIFIED BY '{self.password}'", *(row[0] for row in self.rows(self.a, grants)))
+        self.run(self.b, f"CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={a.port}, SOURCE_USER='bare_repl', "
+                         f"SOURCE_PASSWORD='{self.password}', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1", "START REPLICA")
+
+    def switch(self):
+        self.run(self.b, f"ALTER USER {self.accounts} ACCOUNT LOCK", "SET PERSIST super_read_only=1", "SET PERSIST read_only=1")
+        while self.end(self.b):
+            pass
+        watch = Stopwatch()
+        self.run(self.a, f"ALTER USER {self.accounts} ACCOUNT LOCK", "SET PERSIST super_read_only=1", "SET PERSIST read_only=1")
+        watch.part("fence")
+        while self.end(self.a):
+            pass
+        watch.part("drain")
+        position = self.rows(self.a, "SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')")[0][0]
+        self.run(self.b, f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{position}', 30)")
+        watch.part("catch_up")
+        self.run(self.b, "STOP REPLICA", "RESET REPLICA ALL")
+        watch.part("promote")
+        self.run(self.b, "SET PERSIST super_read_only=0", f"ALTER USER {self.accounts} ACCOUNT UNLOCK", "SET PERSIST read_only=0")
+        watch.part("open")
+        return watch.parts
+
+
 class Redis:
     """Fence: min-replicas-to-write in the config file, with a pause on top; B is closed by its own, on its disk too."""
 
@@ -254,7 +291,7 @@ class MongoDBNudged(MongoDB):
     nudge = True
 
 
-ENGINES = {"mongodb": MongoDB, "postgresql": PostgreSQL, "mariadb": MariaDB, "redis": Redis, "valkey": Redis}
+ENGINES = {"mongodb": MongoDB, "postgresql": PostgreSQL, "mariadb": MariaDB, "mysql": MySQL, "redis": Redis, "valkey": Redis}
 
 # what the server itself offers, measured beside the script: (how it is called in the table, class)
 OWN = {"mongodb": ("and replSetStepUp", MongoDBNudged), "redis": ("FAILOVER", RedisFailover), "valkey": ("FAILOVER", RedisFailover)}

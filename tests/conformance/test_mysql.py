@@ -4,6 +4,7 @@ import threading
 import pytest
 
 from sandbox import wait_for
+from sandbox.proxy import Proxy
 from sandbox.scenario import now_ns
 
 pytestmark = pytest.mark.engines("mariadb", "mysql")
@@ -290,6 +291,65 @@ def test_caching_sha2_password_logs_in_with_and_without_tls_in_both_directions(s
         primary = scene.server(scene.primary)
         primary.crash_and_restart()  # its cache of passwords is empty: the replica logs in anew
         scene.caught_up("40s")
+
+
+class Counted(Proxy):
+    """A relay that counts what the source sends."""
+
+    def __init__(self, port, target):
+        self.sent = 0
+        super().__init__(port, target, change=self.count)
+
+    def count(self, data):
+        self.sent += len(data)
+        return data
+
+
+def test_a_dump_that_is_compressed_on_its_way_takes_less_of_the_wire(scene):
+    """The same data twice, through a relay between the source and the tool."""
+    connection = scene.a.connect("root", database="app")
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE long_texts (id INT PRIMARY KEY, t TEXT) ENGINE=InnoDB")
+        cursor.executemany("INSERT INTO long_texts VALUES (%s, REPEAT('the same again ', 3000))", [(n,) for n in range(100)])
+    connection.close()
+    port = scene.box.free_port()
+    relay = Counted(port, scene.a.port)
+    scene.box.proxies.append(relay)
+    config = scene.a.side_config()
+    url = config["url"].replace(f":{scene.a.port}", f":{port}")
+    scene.a.side_config = lambda: {**config, "url": url, "peer": {"address": f"127.0.0.1:{scene.a.port}"}}
+    setup = scene.pair.extra.get("setup", {})
+    sent = {}
+    for compress in (False, True):
+        scene.pair.extra["setup"] = {**setup, "method": "dump", "replace_b": True, "compress": compress}
+        scene.tool.write_config()
+        before = relay.sent
+        scene.must("setup", timeout_s=120)
+        sent[compress] = relay.sent - before
+        scene.caught_up()
+        assert scene.b.query("SELECT SUM(LENGTH(t)) FROM app.long_texts") == scene.a.query("SELECT SUM(LENGTH(t)) FROM app.long_texts")
+        if not compress:
+            scene.must("detach", "--yes")
+            scene.b.query("SET GLOBAL read_only=0")  # the old target stays closed; it is to be replaced
+    assert sent[False] > 4500000 and sent[True] < sent[False] / 5, sent
+    assert scene.run("cutover").code == 0
+
+
+@pytest.mark.full
+def test_a_copy_that_takes_more_than_a_minute_is_not_ended(scene):
+    setup = scene.pair.extra.get("setup", {})
+    dump = setup.get("dump_program", ["mariadb-dump"])
+    script = "program=$1; shift; \"$program\" \"$@\" | { head -c 1500; sleep 70; cat; }"
+    scene.pair.extra["setup"] = {**setup, "dump_program": ["sh", "-c", script, "slow", *dump]}
+    scene.tool.write_config()
+    began = now_ns()
+    with scene.load(writers=2, follow=False) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        scene.must("setup", timeout_s=180)
+    assert now_ns() - began > 70e9
+    scene.caught_up()
+    load.check_not_lost(scene.b)
+    assert scene.run("cutover").code == 0
 
 
 @pytest.mark.engines("mysql")

@@ -176,3 +176,20 @@ def test_the_password_is_in_no_command_line_and_in_no_file_while_the_backup_runs
     assert not [path for path in names if "my-secret-7Q" in path.read_text(errors="replace")]
     (folder / "go").touch()
     assert child.wait(120) == 0
+
+
+def test_check_says_which_program_is_missing_on_which_machine(scene):
+    """A machine that has a shell and little else."""
+    by_backup(scene)
+    folder = scene.box.folder / "little"
+    folder.mkdir()
+    for name in ("sh", "setsid", "head", "cat", "sleep", "sed", "printf", "kill"):
+        if shutil.which(name):
+            (folder / name).symlink_to(shutil.which(name))
+    config = scene.b.side_config()
+    scene.b.side_config = lambda: {**config, "host": {**config["host"], "run": ["env", f"PATH={folder}"]}}
+    scene.tool.write_config()
+    findings = scene.tool("check", "--for", "setup", json=True).json["findings"]
+    found = [finding for finding in findings if finding["code"] == "backup_program_missing"]
+    assert [finding["side"] for finding in found] == ["b"] and "mariadb-backup" in found[0]["message"], findings
+    assert scene.tool("setup").code == 1 and not leftovers(scene)

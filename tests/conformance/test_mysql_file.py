@@ -108,19 +108,19 @@ def test_lag_is_in_bytes_while_the_replica_holds_back(ready):
 def test_a_replication_by_file_and_position_that_runs_is_adopted(scene):
     scene.set_up()
     scene.must("detach", "--yes")
-    at = status(scene.a)
     assert scene.a.is_open()
-    by_hand(scene, at)
+    by_hand(scene)
     scene.pair.extra["setup"] = {"method": "adopt"}
     scene.tool.write_config()
     scene.must("setup", timeout_s=60)
     there_and_back(scene)
 
 
-def by_hand(scene, at):
+def by_hand(scene):
     """What a person does: an account, the position, START."""
     scene.a.query("CREATE USER changeover_repl@'%' IDENTIFIED BY 'my-secret-7Q'")
     scene.a.query("GRANT REPLICATION SLAVE ON *.* TO changeover_repl@'%'")
+    at = status(scene.a)
     scene.b.query("STOP REPLICA")
     scene.b.query(f"CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={scene.a.port}, SOURCE_USER='changeover_repl', "
                   f"SOURCE_PASSWORD='my-secret-7Q', SOURCE_LOG_FILE='{at['file']}', SOURCE_LOG_POS={at['offset']}, GET_SOURCE_PUBLIC_KEY=1")
