@@ -97,7 +97,7 @@ def test_a_server_filled_with_clients_is_refused_before_and_not_lost_in_between(
         result = ready.tool.finish(child)
         assert result.code == 0, result
     for connection in crowd:
-        connection.close()
+        connection.connection_pool.disconnect()
     ready.check(load, "a")
 
 
