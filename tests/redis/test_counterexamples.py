@@ -189,8 +189,10 @@ def test_a_frozen_b_does_not_hide_behind_a_link_that_is_up(ready):
 
 
 @pytest.mark.full
-def test_20_cutovers_and_20_rollbacks_each_come_back_by_a_partial_resync(ready):
-    """Eight writers: plain, superuser, reconnecting, MULTI, Lua, pipelined, blocking, expiring."""
+@pytest.mark.parametrize("engine", ["redis", "redis8", "redis-to-valkey"])
+def test_20_cutovers_and_20_rollbacks_each_come_back_by_a_partial_resync(box, engine):
+    """Eight writers: plain, superuser, reconnecting, MULTI, Lua, pipelined, blocking, expiring. Back to the older server, too."""
+    ready = set_up(box, need(engine))
     lost = 0
     for number in range(40):
         command = "rollback" if number % 2 else "cutover"
