@@ -181,7 +181,8 @@ static enum co_result clean_apply(struct co_call *call)
     if (rd_is_unwritten(call)) { /* it serves, and after a restart it wouldn't */
         rd_out(call->conn, "MULTI", NULL);
         rd_out_persist(call->conn, &state);
-        result = rd_change(call, "the new primary takes writes, but a restart would close it: its config file can't be written");
+        result =
+            rd_change(call, "the new primary takes writes, but a restart would close it: its config file can't be written");
         if (result != CO_DONE)
             return result;
     }

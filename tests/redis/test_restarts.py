@@ -11,6 +11,7 @@ import pytest
 from rediskit import need, run, set_up
 from sandbox import wait_for
 from sandbox.redis_server import Redis
+from sandbox.scenario import now_ns
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "faults"))
 
@@ -23,6 +24,8 @@ KINDS = {
     "snapshots": ("appendonly no\nsave 900 1\n", "restart"),
 }
 
+BEFORE_FENCE = PHASES[:PHASES.index("fence") + 1]  # each is disturbed where it begins
+
 
 @pytest.fixture(scope="module", params=[(engine, kind) for engine in ("redis", "redis8") for kind in KINDS], ids="-".join)
 def world(request):
@@ -30,19 +33,45 @@ def world(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Redis, "persistence", KINDS[kind][0])
         made = World(need(engine), "restarts")
-        made.action = KINDS[kind][1]
+        made.kind, made.action = kind, KINDS[kind][1]
         yield made
         made.drop(failed=False)
+
+
+def note_kills(scene):
+    """The moment of the first kill of each side."""
+    killed = {}
+
+    def noting(side, kill):
+        def noted():
+            killed.setdefault(side, now_ns())
+            kill()
+        return noted
+
+    for side in "ab":
+        scene.server(side).kill = noting(side, type(scene.server(side)).kill.__get__(scene.server(side)))
+    return killed
+
+
+def servers_own_loss(violation, killed, source):
+    """What the server itself says it may lose: with everysec it answers before it has written while a sync is under way. Of the run's
+    making it never is: nothing was fenced yet, and the writes are the last ones before the kill."""
+    return source in killed and all(entry.side == source and killed[source] - 2_000_000_000 < entry.acked <= killed[source]
+                                    for entry in violation.lost)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("who", ["source", "target", "both"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_restarted_in_phase(world, phase, who):
+    scene = world.get()
+    source, killed = scene.primary, note_kills(scene)
     try:
-        outcome = run_case(world.get(), Case("server", phase, 1, f"{world.action}_{who}"))
-    except BaseException:
+        outcome = run_case(scene, Case("server", phase, 1, f"{world.action}_{who}"))
+    except BaseException as error:
         world.drop(failed=True)
+        if world.kind == "everysec" and phase in BEFORE_FENCE and hasattr(error, "lost") and servers_own_loss(error, killed, source):
+            pytest.skip(f"redis: kill -9 before the fence lost {len(error.lost)} writes of the last moment, as everysec may")
         raise
     assert outcome.met
 

@@ -159,7 +159,9 @@ class Load:
         have = server.read_all()
         lost = [entry for entry in self.entries() if entry.key not in have]
         if lost:
-            raise Violation(f"{len(lost)} acknowledged writes are lost: {lost[:5]}")
+            violation = Violation(f"{len(lost)} acknowledged writes are lost: {lost[:5]}")
+            violation.lost = lost
+            raise violation
 
     def check_one_open(self, source, target, since_ns=0, until_ns=None, committed=True):
         """Within one run: nothing on the source that was sent after the target's first acknowledgement."""
