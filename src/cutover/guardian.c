@@ -25,6 +25,7 @@
 #define LOCK_FD 4
 #define GRACE_NS (CO_NS_PER_S / 4)
 #define DEATH_MS 2000
+#define LEAVE_MS 1000 /* for a tool that has closed the line, to print how it ended */
 #define RETRY_NS CO_NS_PER_S
 
 struct guard {
@@ -32,6 +33,7 @@ struct guard {
     int tool_pidfd;
     int64_t act_at_ns; /* the tool's next word must have come before; CO_FOREVER: no hurry */
     bool opened;       /* nothing to do any more but to leave */
+    bool left;         /* the tool closed the line: it died, or is about to end with its run unfinished */
 };
 
 static struct co_session *signalled;
@@ -99,7 +101,8 @@ static bool hear(struct guard *guard, bool *ret_bye)
     ssize_t got = recv(SOCKET_FD, message, sizeof message - 1, MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return true;
-    if (got <= 0)
+    guard->left = got <= 0;
+    if (guard->left)
         return false;
     message[got] = '\0';
     if (sscanf(message, "%31s %lld", word, &deadline_ns) != 2)
@@ -138,6 +141,8 @@ static bool stand_by(struct guard *guard)
 static void end_tool(struct guard *guard)
 {
     struct pollfd fd = {.fd = guard->tool_pidfd, .events = POLLIN};
+    if (guard->left && guard->tool_pidfd >= 0 && poll(&fd, 1, LEAVE_MS) > 0)
+        return; /* a dead one is seen at once */
     if (CO_FAULT("guardian.kill") == CO_FAULT_ERROR || guard->tool_pidfd < 0 ||
         syscall(SYS_pidfd_send_signal, guard->tool_pidfd, SIGKILL, NULL, 0) < 0)
         return; /* it is gone, or not ours to kill: the epoch revokes it */

@@ -204,6 +204,8 @@ int co_steps_insist(struct co_lane *lane, enum co_phase phase, enum co_run_role 
             if (got != CO_AGAIN)
                 co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "%s: %s", step->name, lane->error.message);
             co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + (got == CO_AGAIN ? AGAIN_NS : RETRY_NS)), -1);
+            if (co_now_ns() >= deadline_ns)
+                return co_lane_fail(lane, got);
         }
         co_error_clear(&lane->error);
     }
@@ -252,6 +254,8 @@ static int revert_one(struct co_lane *lane, size_t index, int64_t deadline_ns)
             co_runner_say(lane->run, co_pair_name(lane->pair), CO_WATCH_WAIT, "%s: %s", step->name, lane->error.message);
         int64_t pause_ns = got == CO_AGAIN ? AGAIN_NS : got == CO_DONE ? RETRY_NS / 10 : RETRY_NS;
         co_wait_until(co_min_deadline(deadline_ns, co_now_ns() + pause_ns), -1);
+        if (co_now_ns() >= deadline_ns)
+            return co_lane_fail(lane, got); /* one more try would only say that time is over, and not what was the matter */
     }
 }
 

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from sandbox.disk import network_disk
 from sandbox.fake import Fake
 
 REFUSE = (("setup",), ("cutover", "--yes"))
@@ -242,3 +243,27 @@ def test_a_damaged_journal_is_named_and_left_alone(fakes):
         fakes.tool.journal.with_name(fakes.tool.journal.name + name).unlink(missing_ok=True)
     all_refuse(fakes, 1, str(fakes.tool.journal))
     assert fakes.tool.journal.read_bytes() == bytes(content)
+
+
+@pytest.mark.parametrize("name, magic", [("nfs", 0x6969), ("smb2", 0xFE534D42), ("ceph", 0x00C36400), ("fuse", 0x65735546)])
+def test_a_journal_on_a_network_file_system_is_refused(fakes, name, magic):
+    """Its kind is a stub's word. What only looks needs no journal; what changes something is refused before it does, also when the
+    journal is there from before."""
+    fakes.must("setup")
+    shared = fakes.box.folder / "shared"
+    shared.mkdir(mode=0o700)
+    (shared / "m.journal").write_bytes(b"")
+    document = fakes.tool.document()
+    document["journal"] = str(shared / "m.journal")
+    fakes.tool.write_config(json.dumps(document))
+    fakes.tool.variables.update(network_disk(shared, magic))
+    all_refuse(fakes, 1, "network file system", f"({name})", str(shared / "m.journal"), "a local disk of this machine",
+               commands=(*REFUSE, ("rollback", "--yes"), ("detach", "--yes")))
+    assert (shared / "m.journal").read_bytes() == b"" and len(list(shared.iterdir())) == 1
+    for command in ("check", "lag", "status"):
+        assert fakes.tool(command).code == 0, command
+    fakes.tool.variables.clear()
+    document["journal"] = str(fakes.tool.journal)
+    fakes.tool.write_config(json.dumps(document))
+    fakes.must("cutover", "--yes")
+

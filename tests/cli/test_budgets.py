@@ -1,6 +1,8 @@
 """Limits of time that people set, and signals: what ends when they come, and what is said."""
 import re
 
+from sandbox.wait import wait_for
+
 
 def test_an_error_that_lasts_ends_reverse_with_6_and_what_to_do(fakes):
     fakes.tool.cutover["reverse_patience"] = "2s"
@@ -57,3 +59,20 @@ def test_a_signal_after_the_commit_ends_nothing_and_is_noted(fakes):
     assert fakes.tool.finish(child).code == 0
     assert any(event["kind"] == "signal" for event in fakes.report()["events"])
     assert fakes.open_side() == "b"
+
+
+def test_a_tool_whose_undo_fails_says_so_before_its_guardian_ends_it(fakes):
+    """It closed the line to its guardian, which killed it before it had printed what is the matter: exit -9 and not a word."""
+    fakes.must("setup")
+    child = fakes.tool.spawn("cutover", "--yes", fault="prove:begin=delay:1500,prove:end=error", json=True)
+    wait_for(lambda: fakes.at_phase("prove"), 30, "the run is behind its fence")
+    fakes.a.rule("fence", "refuse", count=100000)
+    result = fakes.tool.finish(child)
+    assert result.code == 5, result
+    said = str(result.json["errors"])
+    assert "refused by a rule" in said and "the undo isn't finished" in said and "changeover resume" in said, result
+    fakes.tool.wait_quiet()
+    assert not fakes.a.is_open() and not fakes.b.is_open()
+    fakes.a.control("rules", clear=1)
+    fakes.must("resume", code=4)
+    assert fakes.open_side() == "a"

@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 
 SHIM = pathlib.Path(__file__).with_name("failing_fsync.c")
+NETWORK_SHIM = pathlib.Path(__file__).with_name("network_disk.c")
 
 
 @functools.lru_cache(maxsize=1)
@@ -69,3 +70,10 @@ class FailingSync:
 
     def met(self):
         return self.seen.exists()
+
+
+def network_disk(folder, magic):
+    """The environment of a tool that takes `folder` for a network file system of this kind."""
+    library = folder.parent / f"{folder.name}.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(NETWORK_SHIM), "-ldl"], check=True, stdin=subprocess.DEVNULL)
+    return {"LD_PRELOAD": str(library), "CO_NETWORK_DISK": str(folder), "CO_NETWORK_TYPE": hex(magic)}
