@@ -62,6 +62,17 @@ static const char *why_full(const struct rd_state *follower, const struct rd_sta
     return NULL;
 }
 
+static void remark(struct co_call *call, const char *full)
+{
+    RD_TEXT text = NULL;
+
+    if (asprintf(&text, "side %s follows by %s%s", call->side == CO_SIDE_A ? "a" : "b",
+                 full ? "a full copy: " : "a partial resync", full ? full : "") < 0)
+        text = NULL;
+    if (text)
+        call->host->remark(call->ctx, text);
+}
+
 static enum co_result wait_for_link(struct co_call *call)
 {
     int64_t until_ns = call->host->now_ns(call->ctx) + SETTLE_NS;
@@ -123,8 +134,7 @@ static enum co_result follow_apply(struct co_call *call)
 
         call->host->progress(call->ctx, &progress);
     }
-    call->host->trace(call->ctx, "redis: the old primary follows by %s%s%s", full ? "a full copy: " : "a partial resync",
-                      full ? full : "", "");
+    remark(call, full);
     rd_out(call->conn, "MULTI", NULL);
     rd_out(call->conn, "CONFIG", "SET", "replica-read-only", "yes", NULL);
     rd_out(call->conn, "REPLICAOF", host, port, NULL);

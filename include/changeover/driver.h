@@ -309,6 +309,10 @@ struct co_host {
     /* For a fence that waits for what is being written: how many milliseconds that gets to end by itself
      * (drain.timeout), and whether it is then to be ended (drain.on_timeout). */
     int64_t (*drain_patience_ms)(void *ctx, bool *ret_end);
+
+    /* A sentence for the record of the run, where what happened is no error and lasts longer than progress: how the old
+     * primary came to follow, say. Outside a run nothing is kept. */
+    void (*remark)(void *ctx, const char *text);
 };
 
 /* ---------------------------------------------------------------- the call */

@@ -311,6 +311,13 @@ static void host_trace(void *ctx, const char *format, ...)
     co_debug("%s %s: %s: %s", co_pair_name(state->pair), co_side_name(state->call.side), state->what, co_text_str(&text));
 }
 
+static void host_remark(void *ctx, const char *text)
+{
+    struct co_call_state *state = state_of(ctx);
+    if (text && *text && state->has_run && state->pair->journal)
+        co_journal_event(state->pair->journal, state->run.id, co_pair_name(state->pair), "remark", text, NULL);
+}
+
 static enum co_result host_fault(void *ctx, const char *point)
 {
     struct co_call_state *state = state_of(ctx);
@@ -402,4 +409,5 @@ const struct co_host co_host_table = {
     .text_get = host_text_get,
     .pipe_ticking = co_host_pipe_ticking,
     .drain_patience_ms = host_drain_patience_ms,
+    .remark = host_remark,
 };

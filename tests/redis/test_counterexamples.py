@@ -98,6 +98,22 @@ def test_a_pause_that_ends_early_lets_no_write_through(ready):
     assert len(refused) == len(answers) > 3, answers[:5]
 
 
+def test_how_the_old_primary_follows_is_in_the_report(ready):
+    """By a partial resync; where the pause ran out and keys expired on the closed old primary, by a full copy, and why."""
+    connection = ready.a.connect("default")
+    for number in range(4000):  # some expire in each moment of the runs
+        connection.set(f"short:{number}", "x", px=2000 + number * 5)
+    connection.close()
+    for pause, fault, words in (("60s", None, "partial resync"), ("100ms", "commit:begin=delay:1500", "when the pause ran out")):
+        ready.pair.extra["pause"] = pause
+        ready.tool.write_config()
+        source = ready.primary
+        assert ready.run("rollback" if source == "b" else "cutover", fault=fault).code == 0
+        texts = [event["text"] for event in ready.report()["events"] if event["kind"] == "remark"]
+        assert len(texts) == 1 and words in texts[0] and texts[0].startswith(f"side {source} "), texts
+        assert texts[0] in " ".join(ready.must("report").out.split())
+
+
 def test_a_write_that_came_in_because_the_fence_was_taken_down_is_seen_and_kept(ready):
     """An administrator takes the fence down between the capture and the commit: the run is undone and his write is there."""
     child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="prove:begin=delay:1500")
