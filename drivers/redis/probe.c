@@ -49,13 +49,12 @@ enum co_result rd_grants(struct co_call *call, struct co_text *ret)
     call->host->text_set(call->ctx, ret, "", 0);
     call->host->text_add(
         call->ctx, ret,
-        "ACL SETUSER %s on ><password> ~* &* -@all +@connection +info +config +replicaof +multi +exec +discard "
-        "+client +get +set +del +command +acl +module +function +pubsub +dbsize +time +script +scan\n",
+        "ACL SETUSER %s on ><password> ~* &* -@all +@connection +info +config +replicaof +multi +exec +client +get +set +del "
+        "+command +acl +module +pubsub +time\n",
         user);
     call->host->text_add(call->ctx, ret, "ACL SETUSER replicator on ><password> -@all +psync +replconf +ping\n");
     call->host->text_add(call->ctx, ret,
-                         "ACL SETUSER changeover_probe on ><password> ~" RD_PROBE_KEY " -@all +@connection +client|setname "
-                         "+client|id +client|info +client|no-evict +info +set +del\n");
+                         "ACL SETUSER changeover_probe on ><password> ~" RD_PROBE_KEY " -@all +@connection +set +del\n");
     call->host->text_add(call->ctx, ret, "CONFIG REWRITE (or ACL SAVE, where an aclfile is used)\n");
     return CO_DONE;
 }
