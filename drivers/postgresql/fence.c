@@ -25,8 +25,8 @@ static enum co_result autovacuum_probe(struct co_call *call, enum co_presence *r
     enum co_result result = pg_conf_look(call, "autovacuum", &value);
     *ret = value && strcmp(value, "off") == 0 ? CO_PRESENT : CO_ABSENT;
     const char *note = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "conf.autovacuum");
-    if (note && strcmp(note, "=off") == 0)
-        *ret = CO_ABSENT; /* it was off before: nothing of ours is there */
+    if (!note || strcmp(note, "=off") == 0)
+        *ret = CO_ABSENT; /* it was off before, or the run didn't get as far as to note it: nothing of ours is there */
     return result;
 }
 

@@ -39,7 +39,8 @@ static enum co_result conf_probe(struct co_call *call, enum co_presence *ret)
     PG_STRING slot = NULL;
     enum co_result result = pg_conf_look(call, "primary_slot_name", &slot);
     const char *note = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "conf.primary_slot_name");
-    bool before = note && note[0] == '=' && pg_same(note + 1, slot); /* it followed once: nothing of ours to tell by */
+    /* It followed once, or the run didn't get as far as to note what was there: nothing of ours to tell by. */
+    bool before = !note || (note[0] == '=' && pg_same(note + 1, slot));
     *ret = pg_same(slot, pg_other_slot(call->side)) && !before ? CO_PRESENT : CO_ABSENT;
     return result;
 }

@@ -326,3 +326,19 @@ def test_an_account_that_loses_its_right_in_the_middle_ends_with_one_open_side(s
     wait_for(lambda: unchanged(before, (scene.a.settings(), scene.b.settings())), 20, "settings as before")
     scene.caught_up()
     assert scene.run().code == 0
+
+
+@pytest.mark.parametrize("point", ["lock:end", "prepare.source:before"])
+def test_killed_before_it_noted_anything_an_undo_leaves_settings_that_look_like_its_own(ready, point):
+    """The administrator had switched autovacuum off, or the primary had followed once: the undo took that for the run's and removed it."""
+    ready.a.query("ALTER SYSTEM SET autovacuum = off")
+    ready.a.query("ALTER SYSTEM SET primary_conninfo = 'host=192.0.2.9'")
+    ready.a.query("ALTER SYSTEM SET primary_slot_name = 'changeover_a'")
+    ready.a.query("SELECT pg_reload_conf()")
+    before = ready.a.settings(), ready.b.settings()
+    assert ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"{point}=kill_both").code == -9
+    ready.tool.wait_quiet()
+    assert ready.tool("resume", "--if-needed", timeout_s=60).code in (0, 4)
+    assert unchanged(before, (ready.a.settings(), ready.b.settings()))
+    assert ready.run(fault="prove:end=error").code == 4
+    wait_for(lambda: unchanged(before, (ready.a.settings(), ready.b.settings())), 20, "settings as before")
