@@ -61,8 +61,9 @@ class Outcome:
         self.codes, self.met, self.primary, self.seconds, self.pause_ms = [], False, None, 0.0, None
 
 
-def run_case(scene, case):
-    """Raises Violation or AssertionError; returns the Outcome."""
+def run_case(scene, case, alone=False):
+    """Raises Violation or AssertionError; returns the Outcome. `alone`: no other case follows on this pair, so a way back that is
+    lost needs no repair."""
     outcome, began = Outcome(), time.monotonic()
     source = scene.primary
     wait_for(lambda: scene.tool("lag", "--wait=15s").code == 0, 40, "the gate opens before the case")
@@ -86,7 +87,8 @@ def run_case(scene, case):
     load.check_not_lost(now)
     load.check_one_open(source, OTHER[source], since, committed=now != source)
     outcome.met = faults.met() and (case.action != "fsync_fails" or scene.sync.met())
-    leave(scene, outcome, source, now, before, crashed_target=case.action in ("crash_target", "crash_both"))
+    if not (alone and now != source):
+        leave(scene, outcome, source, now, before, crashed_target=case.action in ("crash_target", "crash_both"))
     outcome.primary, outcome.seconds = now, time.monotonic() - began
     return outcome
 

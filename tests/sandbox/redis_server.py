@@ -72,6 +72,7 @@ class Redis(Server):
     engine = "redis"
     scheme = "redis"
     b_class = None
+    one_way = None
     program = "redis-server"
     kinds = ("ordinary", "superuser", "reconnecting", "long", "script", "pipelined", "blocking", "expiring")
 
@@ -291,3 +292,4 @@ class RedisToValkey(Redis):
 
     engine = "valkey"
     b_class = Valkey
+    one_way = "redis"  # A can't load a full copy of B's; the points that a run passes are this engine's
