@@ -134,6 +134,14 @@ static void bytes_are_known_within_one_file(void **state)
     assert_int_equal(d.bytes, -1);
     assert_int_equal(my_pos_compare("file:b.000009:100", "file:b.000010:4"), CO_ORDER_BEHIND);
     assert_int_equal(my_pos_compare("file:b.000010:4", "file:b.000010:4"), CO_ORDER_EQUAL);
+    /* of two servers' logs, or of another name: in no order, however the numbers are */
+    assert_int_equal(my_pos_kind("file:" U1 "/b.000002:100"), MY_POS_FILE);
+    assert_int_equal(my_pos_compare("file:" U1 "/b.000002:100", "file:" U1 "/b.000001:900"), CO_ORDER_AHEAD);
+    assert_int_equal(my_pos_compare("file:" U2 "/b.000002:100", "file:" U1 "/b.000001:900"), CO_ORDER_DIVERGED);
+    assert_int_equal(my_pos_compare("file:" U2 "/b.000001:900", "file:" U1 "/b.000001:900"), CO_ORDER_DIVERGED);
+    assert_int_equal(my_pos_compare("file:c.000001:900", "file:b.000001:900"), CO_ORDER_DIVERGED);
+    my_pos_distance("file:" U2 "/b.000001:100", "file:" U1 "/b.000001:350", &d);
+    assert_int_equal(d.bytes, -1);
 }
 
 static void a_promoted_server_has_exactly_what_was_captured(void **state)
