@@ -369,7 +369,8 @@ static enum co_result note_process(struct co_call *call)
     if (r != CO_DONE)
         return r;
     const char *args[] = {my_value(&sets, 0, 0), NULL};
-    struct my_machine machine = {.side = call->side, .script = "read -r p < \"$1\" && echo \"$p\"\n", .args = args};
+    struct my_machine machine = {
+        .side = call->side, .script = "p=; read -r p < \"$1\"; [ -n \"$p\" ] && echo \"$p\"\n", .args = args};
     r = my_machine_run(call, &machine, &out);
     if (r != CO_DONE)
         return r == CO_EFFECT_UNKNOWN ? CO_NO_EFFECT : r;
