@@ -664,8 +664,12 @@ class Session:
             if db != "local" and member.state not in (PRIMARY, SECONDARY):
                 raise Refused(13436, "NotPrimaryOrSecondary", "node is not in primary or recovering state")
             if (db, collection) == ("local", "oplog.rs"):
+                entries, after = member.oplog[-5000:], command.get("filter", {}).get("ts", {}).get("$gt")
+                if after is not None:  # the server seeks there, too
+                    late = next((i for i, one in enumerate(reversed(entries)) if Timestamp(one["s"], one["i"]) <= after), len(entries))
+                    entries = entries[len(entries) - late:]
                 docs = [{"ts": Timestamp(entry["s"], entry["i"]), "t": Int64(entry["t"]), "op": entry["op"], "ns": entry["ns"]}
-                        for entry in member.oplog[-5000:]]
+                        for entry in entries]
             elif (db, collection) == ("local", "startup_log"):
                 docs = [{"_id": f"double-{int(member.started * 1000)}"}]
             else:
