@@ -108,7 +108,6 @@ def test_lag_is_in_bytes_while_the_replica_holds_back(ready):
 def test_a_replication_by_file_and_position_that_runs_is_adopted(scene):
     scene.set_up()
     scene.must("detach", "--yes")
-    assert scene.a.is_open()
     by_hand(scene)
     scene.pair.extra["setup"] = {"method": "adopt"}
     scene.tool.write_config()
