@@ -27,10 +27,12 @@ struct login {
     char *host, *user, *password, *socket;
     unsigned port;
     int done_fd;
-    bool ok;
+    atomic_int state; /* the thread's results are read, and `mysql` taken, only when this isn't LOGIN_RUNS any more */
     unsigned error;
     char message[512];
 };
+
+enum { LOGIN_RUNS, LOGIN_OK, LOGIN_FAILED };
 
 static void login_release(struct login *login)
 {
@@ -55,11 +57,11 @@ static void *login_thread(void *arg)
     mysql_thread_init();
     MYSQL *m = mysql_real_connect(login->mysql, login->host, login->user, login->password, NULL, login->port, login->socket,
                                   CLIENT_MULTI_STATEMENTS | CLIENT_FOUND_ROWS);
-    login->ok = m != NULL;
     if (!m) {
         login->error = mysql_errno(login->mysql);
         snprintf(login->message, sizeof login->message, "%s", mysql_error(login->mysql));
     }
+    atomic_store(&login->state, m ? LOGIN_OK : LOGIN_FAILED); /* hands over all of the above, and `mysql` */
     uint64_t one = 1;
     ssize_t written = write(login->done_fd, &one, sizeof one);
     (void)written; /* an eventfd at 0 takes a 1 */
@@ -155,7 +157,7 @@ static enum co_result login_wait(struct co_call *call, struct login *login, cons
         return my_fail(call, CO_NO_EFFECT, CO_E_TIMEOUT,
                        "Check that the server runs and answers, and that no firewall drops packets.",
                        "no connection to %s in time", where);
-    if (login->ok)
+    if (atomic_load(&login->state) == LOGIN_OK)
         return CO_DONE;
     MY_STR_AUTO what = {0};
     my_str_addf(&what, "can't log in to %s as %s", where, login->user ? login->user : "");
@@ -191,6 +193,7 @@ static enum co_result open_session(struct co_call *call, const char *user, const
     if (!login)
         return my_out_of_memory(call);
     atomic_init(&login->holders, 1);
+    atomic_init(&login->state, LOGIN_RUNS);
     login->done_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     login->mysql = login->done_fd >= 0 ? mysql_init(NULL) : NULL;
     login->host = local ? NULL : copy(ep->address ? ep->address : "127.0.0.1");
