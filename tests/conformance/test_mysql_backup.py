@@ -191,5 +191,22 @@ def test_check_says_which_program_is_missing_on_which_machine(scene):
     scene.tool.write_config()
     findings = scene.tool("check", "--for", "setup", json=True).json["findings"]
     found = [finding for finding in findings if finding["code"] == "backup_program_missing"]
+    assert {finding["code"] for finding in found} == {"backup_program_missing"}
     assert [finding["side"] for finding in found] == ["b"] and "mariadb-backup" in found[0]["message"], findings
     assert scene.tool("setup").code == 1 and not leftovers(scene)
+
+
+def test_check_says_when_a_machine_runs_nothing_or_has_the_program_of_another_version(scene):
+    by_backup(scene)
+    folder = scene.box.folder / "other"
+    folder.mkdir()
+    (folder / "mariadb-backup").write_text("#!/bin/sh\necho mariadb-backup based on MariaDB server 10.5.9-MariaDB Linux\n")
+    (folder / "mariadb-backup").chmod(0o755)
+    config = scene.b.side_config()
+    for run, code, word in ((["/nowhere/run"], "host_unusable", "/nowhere/run"),
+                            (["env", f"PATH={folder}:{os.environ['PATH']}"], "backup_version_differs", "10.5")):
+        scene.b.side_config = lambda run=run: {**config, "host": {**config["host"], "run": run}}
+        scene.tool.write_config()
+        found = {finding["code"]: finding for finding in scene.tool("check", "--for", "setup", json=True).json["findings"]}
+        assert code in ("host_unusable", "backup_version_differs") and code in found, found
+        assert (found[code]["severity"], found[code]["side"]) == ("error", "b") and word in found[code]["message"], found[code]
