@@ -68,6 +68,16 @@ class Client:
             self.connection.close()
 
 
+def in_order(line):
+    """A line of ACL LIST that restarts don't change: a server that was started from a rewritten config file names a default that
+    others don't, and single commands (which come last) are listed in another order after each start."""
+    words = line.replace(" sanitize-payload", "").split()
+    end = len(words)
+    while end and words[end - 1][0] in "+-" and words[end - 1][1:2] != "@":
+        end -= 1
+    return " ".join(words[:end] + sorted(words[end:]))
+
+
 class Redis(Server):
     engine = "redis"
     scheme = "redis"
@@ -214,8 +224,7 @@ class Redis(Server):
         volatile = {"oom-score-adj-values"}
         found = {f"setting {key}": value for key, value in connection.config_get("*").items() if key not in volatile}
         for line in connection.acl_list() if self.acl else ():
-            # a server that was started from a rewritten config file names this default, one that wasn't doesn't
-            found[f"acl {line.split()[1]}"] = line.replace(" sanitize-payload", "")
+            found[f"acl {line.split()[1]}"] = in_order(line)
         found["role"] = connection.role()[0]
         connection.close()
         return found
