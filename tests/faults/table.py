@@ -67,14 +67,15 @@ def section(title, options, results, total, skipped, began_s):
     codes = collections.Counter(one.codes[0] for one in results if one.codes)
     left = total - len(results)
     what = f"{options.random} random runs" if options.random else "one fault a run"
-    spent = sum(one.seconds for one in results) / options.workers if options.again else began_s
+    spent = sum(one.seconds for one in results) / options.workers if options.amend else began_s
     lines = [f"## {title}", "",
              f"{datetime.date.today().isoformat()}, {versions()}; {options.server_versions}; seed {options.seed}, {what}, {options.workers} at a time.", "",
              f"{len(results)} cases in {spent / 60:.0f} minutes: {count['good']} good, {count['bad']} not good, {count['not met']} not met"
              + (f"; {left} of {total} were not run." if left else "; the whole matrix."
                 if not options.random and not options.match else ".")
              + (f" {options.again} of them, not good or not met at first, were run again at that commit; the others were run at "
-                f"{options.then or 'an earlier one'}." if options.again else ""), ""]
+                f"{options.then or 'an earlier one'}." if options.again else f" All were run at {options.then}." if options.amend and options.then
+                else ""), ""]
     lines += [f"Not possible there: {reason}." for reason in skipped if reason] + ([""] if any(skipped) else [])
     if options.random:
         lines += random_rows(results)
