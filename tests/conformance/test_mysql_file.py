@@ -129,9 +129,15 @@ def by_hand(scene):
 @only_without
 def test_what_cant_be_seen_without_gtids_is_said(ready):
     found = {finding["code"]: finding for finding in ready.tool("check", "--for", "cutover", json=True).json["findings"]}
-    assert found["relay_log_recovery_off"]["severity"] == "warning" and found["relay_log_recovery_off"]["side"] == "b"
     assert found["without_gtid"]["severity"] == "warning" and "can't be seen" in found["without_gtid"]["message"]
     assert "gtid_mode_off" not in found and "replication_without_gtid" not in found
+    assert "relay_log_recovery_off" not in found
+    ready.b.stop()
+    with open(ready.b.folder / "my.cnf", "a", encoding="ascii") as file:
+        file.write("relay-log-recovery=OFF\n")
+    ready.b.start()
+    found = {finding["code"]: finding for finding in ready.tool("check", "--for", "cutover", json=True).json["findings"]}
+    assert found["relay_log_recovery_off"]["severity"] == "warning" and found["relay_log_recovery_off"]["side"] == "b"
 
 
 @only_without
