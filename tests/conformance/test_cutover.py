@@ -139,11 +139,13 @@ def test_a_frozen_server_never_hangs_the_tool(ready, point, side):
     phase = point.split(":")[0]
     with ready.load(writers=3, timeout_s=1.0) as load:
         wait_for(lambda: load.count() > 10, 20, "the load runs")
-        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"{point}=delay:500")
-        wait_for(lambda: child.poll() is not None or ready.at_phase(phase), 40, f"the run is at {phase}")
+        met, go = ready.box.folder / "met", ready.box.folder / "met.go"
+        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"{point}=hold", env={"CHANGEOVER_FAULT_MET": str(met)})
+        wait_for(lambda: child.poll() is not None or (met.exists() and point in met.read_text()), 40, f"the run is at {phase}")
         server = ready.server(side)
         if server.pid():  # a fence that stops the server leaves nothing to freeze
             server.freeze()
+        go.touch()  # frozen there, however slow this machine is
         try:
             if phase not in ("open", "reverse"):
                 wait_for(lambda: child.poll() is not None, 40 if phase == "warm_up" else 12, "the tool ends while the server is frozen")
