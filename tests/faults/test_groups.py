@@ -94,6 +94,7 @@ def test_a_promotion_that_isnt_answered(make, passing, action):
 
 REAL = "postgresql+mariadb+redis"
 DECIDER = "postgresql+mariadb+redis+mongodb-double-4.0"  # the last one can't be promoted closed: its success is the decision
+FOUR = "postgresql+mariadb+redis+mongodb"  # the same with a real mongod, where MONGOD names one
 
 
 ONE_OF_THREE = [pytest.param(0, marks=pytest.mark.full), 1, pytest.param(2, marks=pytest.mark.full)]
@@ -125,7 +126,8 @@ def moved(scene, load, kind, **how):
     return result
 
 
-@pytest.mark.parametrize("real", [REAL, pytest.param(DECIDER, marks=pytest.mark.full)], indirect=True)
+@pytest.mark.parametrize("real", [REAL, pytest.param(DECIDER, marks=pytest.mark.full), pytest.param(FOUR, marks=pytest.mark.full)],
+                         indirect=True)
 def test_a_group_of_real_engines_goes_there_and_back_under_load(real):
     """What is acknowledged while it moves is on the side in service, of every pair; a report of it names every server."""
     with real.loads(writers=4, timeout_s=1.0) as load:
