@@ -203,7 +203,8 @@ static enum co_result options_of(struct co_call *call, struct my_str *file)
 /* The file is open and has no name any more when the program starts; opened again through /proc it is read from its beginning.
  * A pipe's status is its last program's, so that of mariadb-backup goes another way. */
 static const char send_script[] =
-    "t=$(mktemp) && w=$(mktemp -d) || exit 1; trap 'rm -rf \"$t\" \"$w\"' EXIT\n"
+    "t=$(mktemp) && w=$(mktemp -d) || exit 1\n"
+    "trap 'rm -rf \"$t\" \"$w\"' EXIT; trap 'exit 1' HUP INT TERM PIPE\n"
     "{ if [ -n \"$own\" ]; then echo \"!include $own\"; else for f in /etc/my.cnf /etc/mysql/my.cnf; do\n"
     "  [ -f \"$f\" ] && echo \"!include $f\"; done; fi; cat; } > \"$t\" || exit 1\n"
     "exec 5<\"$t\" && rm -f \"$t\" || exit 1\n"
