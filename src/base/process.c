@@ -393,13 +393,14 @@ static void child_kill(struct child *child)
     }
 }
 
-/* Everything is over: takes what is still in the pipes and fills the result. */
+/* Everything is over: takes what is still in the pipes and fills the result. Input that was kept ends after that: what somebody
+ * in the background writes because it ended isn't the command's any more. */
 static void child_finish(struct child *child)
 {
-    close_fd(&child->in);
     if (child->out.text)
         child_read(child, &child->out);
     child_read(child, &child->err);
+    close_fd(&child->in);
     if (child->line.bytes > 0)
         line_ended(child, false);
     int64_t dropped = child->out.dropped + child->err.dropped;

@@ -251,7 +251,7 @@ static void test_end_marker_ends_it(void **state)
 static void test_kept_input_ends_with_the_command(void **state)
 {
     (void)state;
-    const char *const argv[] = {"sh", "-c", "head -c 3; (cat >/dev/null; echo never) & exit 4", NULL};
+    const char *const argv[] = {"sh", "-c", "head -c 3; exec 3<&0; (cat <&3 >/dev/null; echo never) & exit 4", NULL};
     struct co_process_spec spec = sh(argv);
     spec.input = "abc";
     spec.input_bytes = 3;
