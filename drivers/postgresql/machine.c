@@ -11,9 +11,13 @@
  * server's programs ("": PATH, or where Debian and Red Hat put them). */
 const char pg_machine_prologue[] =
     "d=$1; token=$2; bin=$3; shift 3; export LC_ALL=C; umask 077\n"
-    /* While pg_rewind works on the directory, the marker is the one that was kept beside it. */
-    "k=\"$d.changeover-keep\"; mark=\"$d/" PG_MARKER_FILE "\"; [ ! -f \"$k/complete\" ] || mark=\"$k/" PG_MARKER_FILE "\"\n"
-    "have() { [ -n \"$token\" ] || return 0; t=; [ -f \"$mark\" ] && IFS= read -r t < \"$mark\"; [ \"$t\" = \"$token\" ]; }\n"
+    /* While pg_rewind works on the directory, the marker is the one that was kept beside it. That begins and ends while others
+     * look: what was read where it is no longer kept is read again. */
+    "k=\"$d.changeover-keep\"\n"
+    "place() { mark=\"$d/" PG_MARKER_FILE "\"; [ ! -f \"$k/complete\" ] || mark=\"$k/" PG_MARKER_FILE "\"; }; place\n"
+    "held() { while :; do place; at=$mark; held=; [ ! -f \"$at\" ] || held=$(cat \"$at\" 2>/dev/null); place; [ \"$at\" != "
+    "\"$mark\" ] || return 0; done; }\n"
+    "have() { [ -n \"$token\" ] || return 0; held; case $held in \"$token\"|\"$token\n\"*) return 0;; esac; return 1; }\n"
     "guard() { have || { echo \"the marker on this machine does not hold $token\" >&2; exit 75; }; }\n"
     "tool() { n=$1; shift; if [ -n \"$bin\" ]; then \"$bin/$n\" \"$@\"; else v=; [ -f \"$d/PG_VERSION\" ] && IFS= read -r v < "
     "\"$d/PG_VERSION\"; "
@@ -202,8 +206,7 @@ enum co_result pg_machine_marker_get(struct co_call *call, struct co_text *ret_t
     if (!pg_machine_ready(call, call->side))
         return no_machine(call);
     const char *out = NULL;
-    enum co_result result =
-        pg_machine(call, call->side, "if [ -f \"$mark\" ]; then cat \"$mark\"; fi\n", NULL, 0, NULL, &out, NULL);
+    enum co_result result = pg_machine(call, call->side, "held; printf %s \"$held\"\n", NULL, 0, NULL, &out, NULL);
     if (result != CO_DONE)
         return away(call, CO_NO_EFFECT);
     const char *end = strchr(out, '\n');
@@ -227,7 +230,7 @@ enum co_result pg_machine_marker_set(struct co_call *call, const char *expected,
      * that runs has its own lock for the same file, so nothing is changed beside it. */
     enum co_result result = pg_machine(
         call, call->side,
-        "m=$mark; token=$1; [ -f \"$d/PG_VERSION\" ] || { echo 'there is no cluster' >&2; exit 1; }\n"
+        "place; m=$mark; token=$1; [ -f \"$d/PG_VERSION\" ] || { echo 'there is no cluster' >&2; exit 1; }\n"
         "find \"$m.lock\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null\n"
         "mkdir \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
         "up && { echo 'the server runs and does not answer' >&2; exit 1; }\n"

@@ -142,8 +142,12 @@ static const char worker_script[] =
          "  tool pg_rewind -D \"$d\" --source-server=\"$1 dbname='" PG_DATABASE
          "'\" && : > \"$k/rewound\" && sync \"$k\" || return 1\n"
          "fi\n"
+         /* whoever sets the marker now sets the kept one, and has to be done with it before that is copied */
+         "m=\"$k/" PG_MARKER_FILE
+         ".lock\"; until mkdir \"$m\" 2>/dev/null; do [ -d \"$k\" ] || return 1; find \"$m\" -maxdepth 0 -mmin "
+         "+1 -exec rmdir {} \\; 2>/dev/null; sleep 0.02; done\n"
          "rm -f \"$d/tablespace_map\" \"$d/backup_manifest\" \"$d/" PG_MARKER_FILE "\" \"$d/" PG_PASS_FILE "\"\n"
-         "each \"$k\" \"$d\"; : > \"$d/standby.signal\" && sync \"$d\" && rm -rf \"$k\"\n"
+         "each \"$k\" \"$d\"; : > \"$d/standby.signal\" && sync \"$d\" && rm -f \"$k/complete\" && rm -rf \"$k\"\n"
          "}\n"
          "if work \"$1\" \"$2\"; then w=done; else w=failed; fi; rm -f \"$2\"; echo \"$w 0\" > \"$s.state.new\" && mv -f "
          "\"$s.state.new\" \"$s.state\"\n";
@@ -234,7 +238,10 @@ enum co_result pg_follow_again(struct co_call *call)
             result = pg_machine_option(call, call->side, "host.start");
             return result == CO_DONE ? CO_AGAIN : result;
         }
-        result = rewind_now(call, true, &none);
+        show(call, "waiting for the new primary's checkpoint");
+        result = checkpoint_other(call); /* it may have been down before anybody asked for one */
+        if (result == CO_DONE)
+            result = rewind_now(call, true, &none);
         return result == CO_DONE ? CO_AGAIN : result;
     }
     show(call, "starting it as a standby");

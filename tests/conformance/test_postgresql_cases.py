@@ -5,6 +5,7 @@ import time
 import psycopg2
 import pytest
 
+from sandbox import process
 from sandbox.postgresql import PASSWORD
 from sandbox.scenario import unchanged
 from sandbox.wait import wait_for
@@ -218,6 +219,25 @@ def test_a_follow_up_makes_an_old_primary_follow_that_is_down(ready):
     assert result.code == 0, result
     ready.caught_up()
     assert ready.run("rollback").code == 0
+
+
+def test_an_old_primary_that_is_down_is_rewound_only_after_the_new_ones_first_checkpoint(ready):
+    """Until then the new primary's control file names the old timeline; pg_rewind before 16 reads it there and finds nothing to do,
+    and the standby can't follow. The checkpointer is held from behind the fence's preparation on."""
+    checkpointer, = [pid for pid in process.family(ready.b.pid()) if b"checkpointer" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    ready.tool.cutover["freeze"] = [{"run": ["kill", "-STOP", str(checkpointer)], "timeout": "5s"}]
+    ready.tool.write_config()
+    assert ready.run(fault="reverse:begin=error").code == 6
+    ready.a.stop()
+    child = ready.tool.spawn("resume")
+    try:
+        wait_for(lambda: ready.b.query("SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query = 'CHECKPOINT'"), 30,
+                 "the tool waits for the checkpoint")
+    finally:
+        process.send(checkpointer, 18)
+    result = ready.tool.finish(child, 90)
+    assert result.code == 0, result
+    ready.caught_up()
 
 
 def test_catch_up_is_made_impossible_and_a_is_back_within_the_promised_time(ready):
