@@ -14,7 +14,9 @@ const char pg_machine_prologue[] =
     /* While pg_rewind works on the directory, the marker is the one that was kept beside it. That begins and ends while others
      * look: what was read where it is no longer kept is read again. */
     "k=\"$d.changeover-keep\"\n"
-    "place() { mark=\"$d/" PG_MARKER_FILE "\"; [ ! -f \"$k/complete\" ] || mark=\"$k/" PG_MARKER_FILE "\"; }; place\n"
+    "place() { mark=\"$d/" PG_MARKER_FILE "\"; [ ! -f \"$k/complete\" ] || mark=\"$k/" PG_MARKER_FILE "\"; }\n"
+    /* A folder is the lock: mkdir either makes it or fails. A dead holder's is taken after it stood for a minute. */
+    "lock() { find \"$1\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null; mkdir \"$1\"; }\n"
     "held() { while :; do place; at=$mark; held=; [ ! -f \"$at\" ] || held=$(cat \"$at\" 2>/dev/null); place; [ \"$at\" != "
     "\"$mark\" ] || return 0; done; }\n"
     "have() { [ -n \"$token\" ] || return 0; held; case $held in \"$token\"|\"$token\n\"*) return 0;; esac; return 1; }\n"
@@ -226,13 +228,11 @@ enum co_result pg_machine_marker_set(struct co_call *call, const char *expected,
     const char *args[] = {expected ? expected : "", token ? "set" : "remove"};
     if (content.failed)
         return pg_fail(call, CO_NO_EFFECT, CO_E_NOMEM, "", "out of memory");
-    /* A folder is the lock: mkdir either makes it or fails. A dead holder's is taken after it stood for a minute. A server
-     * that runs has its own lock for the same file, so nothing is changed beside it. */
+    /* A server that runs has its own lock for the same file, so nothing is changed beside it. */
     enum co_result result = pg_machine(
         call, call->side,
         "place; m=$mark; token=$1; [ -f \"$d/PG_VERSION\" ] || { echo 'there is no cluster' >&2; exit 1; }\n"
-        "find \"$m.lock\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null\n"
-        "mkdir \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
+        "lock \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
         "up && { echo 'the server runs and does not answer' >&2; exit 1; }\n"
         "if [ -n \"$token\" ]; then guard; elif [ -s \"$m\" ]; then echo 'there is a marker on this machine' >&2; exit 75; fi\n"
         "if [ \"$2\" = remove ]; then rm -f \"$m\"; else cat > \"$m.new\" && sync \"$m.new\" && mv -f \"$m.new\" \"$m\"; fi && "

@@ -143,9 +143,7 @@ static const char worker_script[] =
          "'\" && : > \"$k/rewound\" && sync \"$k\" || return 1\n"
          "fi\n"
          /* whoever sets the marker now sets the kept one, and has to be done with it before that is copied */
-         "m=\"$k/" PG_MARKER_FILE
-         ".lock\"; until mkdir \"$m\" 2>/dev/null; do [ -d \"$k\" ] || return 1; find \"$m\" -maxdepth 0 -mmin "
-         "+1 -exec rmdir {} \\; 2>/dev/null; sleep 0.02; done\n"
+         "until lock \"$k/" PG_MARKER_FILE ".lock\" 2>/dev/null; do [ -d \"$k\" ] || return 1; sleep 0.02; done\n"
          "rm -f \"$d/tablespace_map\" \"$d/backup_manifest\" \"$d/" PG_MARKER_FILE "\" \"$d/" PG_PASS_FILE "\"\n"
          "each \"$k\" \"$d\"; : > \"$d/standby.signal\" && sync \"$d\" && rm -f \"$k/complete\" && rm -rf \"$k\"\n"
          "}\n"
