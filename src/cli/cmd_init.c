@@ -1,6 +1,5 @@
 /* cmd_init.c - `init`: writes a commented config. Invariant: an existing file is never touched, and what is written
  * loads without an error. */
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -89,9 +88,9 @@ static char *name_after(const char *path)
         return strndup(base, strcspn(base, "."));
     CO_AUTOFREE char *folder = strndup(path, (size_t)(base - path));
     CO_AUTOFREE char *real = folder ? realpath(*folder ? folder : ".", NULL) : NULL;
-    char *name = real ? strndup(strrchr(real, '/') + 1, 63) : NULL; /* of / itself it's empty */
+    char *name = real ? strndup(strrchr(real, '/') + 1, CO_NAME_BYTES) : NULL; /* of / itself it's empty */
     for (char *at = name; at && *at; at++)
-        if (!isalnum((unsigned char)*at) && (at == name || !strchr("._-", *at)))
+        if (!strchr(CO_NAME_CHARS, *at) || (at == name && strchr("._-", *at)))
             *at = '_';
     return name;
 }

@@ -57,8 +57,8 @@ static void store_bool(void *base, size_t offset, bool value)
 
 static bool is_name(const char *text)
 {
-    size_t bytes = strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
-    return bytes > 0 && bytes <= 63 && text[bytes] == '\0' && *text != '.' && *text != '-';
+    size_t bytes = strspn(text, CO_NAME_CHARS);
+    return bytes > 0 && bytes <= CO_NAME_BYTES && text[bytes] == '\0' && *text != '.' && *text != '-';
 }
 
 static int choice(const char *values, const char *text)

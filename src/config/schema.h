@@ -10,6 +10,10 @@
 #include "base/text.h"
 #include "changeover/driver.h"
 
+/* What a CO_TYPE_NAME is made of; it doesn't begin with "." or "-". */
+#define CO_NAME_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+#define CO_NAME_BYTES 63
+
 enum co_schema_scope {
     CO_SCHEMA_ROOT,    /* struct co_config */
     CO_SCHEMA_PAIR,    /* struct co_pair_config */
@@ -20,7 +24,7 @@ enum co_schema_scope {
 };
 
 enum co_schema_type {
-    CO_TYPE_NAME,      /* char *: letters, digits, ".", "_", "-"; at most 63 */
+    CO_TYPE_NAME,      /* char *: of CO_NAME_CHARS, at most CO_NAME_BYTES */
     CO_TYPE_TEXT,      /* char * */
     CO_TYPE_PATH,      /* char *: made absolute, from the file's folder */
     CO_TYPE_URL,       /* co_side_config: endpoint, params, password */
