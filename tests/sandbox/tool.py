@@ -75,6 +75,7 @@ class Tool:
                                      stderr=subprocess.PIPE, text=True, start_new_session=True,
                                      env=self.environment(fault, guardian_fault, **(env or {})))
             process.adopted.awaited.add(child.pid)
+        child.takes_guardian_along = "kill_both" in f"{fault} {guardian_fault}"
         self.running.append(child)
         return child
 
@@ -88,6 +89,8 @@ class Tool:
             err += f"\n[still running after {timeout_s} s]"
         process.adopted.awaited.discard(child.pid)
         self.running.remove(child)
+        if child.takes_guardian_along and child.returncode == -signal.SIGKILL:
+            self.wait_quiet()  # killed as well, but whoever is killed in an fsync still holds the journal's lock
         return Result(child.returncode, out, err, child.args)
 
     def __call__(self, *arguments, timeout_s=60.0, **how):
