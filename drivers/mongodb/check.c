@@ -38,15 +38,21 @@ static void check_fence(struct co_call *call, const struct mg_state *state, int 
 {
     if (mg_can_vote(state))
         return;
-    mg_report(call, "no_write_block", CO_WARNING, side,
-              state->major < 6
-                  ? "before 6.0 the server can't be a primary that refuses clients: its step-down is the cutover's "
-                    "decision, and the target "
-                    "takes writes from then on"
-                  : "without access control nobody is held by a write block: the step-down is the cutover's "
-                    "decision, and the target takes "
-                    "writes from then on",
-              state->major < 6 ? "Upgrade to 6.0, or accept it." : "Turn access control on, or accept it.");
+    bool waits = state->major >= 6 && state->fcv_major < 6;
+    mg_report(
+        call, "no_write_block", CO_WARNING, side,
+        waits ? "while the set's feature compatibility version is below 6.0 it has no write block, and can't have a primary "
+                "that refuses clients: its step-down is the cutover's decision, and the target takes writes from then on"
+        : state->major < 6 ? "before 6.0 the server can't be a primary that refuses clients: its step-down is the cutover's "
+                             "decision, and the target "
+                             "takes writes from then on"
+                           : "without access control nobody is held by a write block: the step-down is the cutover's "
+                             "decision, and the target takes "
+                             "writes from then on",
+        waits              ? "When every member is of 6.0 or newer: db.adminCommand({setFeatureCompatibilityVersion: "
+                             "\"6.0\"}); or accept it."
+        : state->major < 6 ? "Upgrade to 6.0, or accept it."
+                           : "Turn access control on (without transitionToAuth), or accept it.");
 }
 
 static void check_write_block(struct co_call *call, const struct mg_state *state, int side)
@@ -148,10 +154,10 @@ static int release_index(int major, int minor)
     return found;
 }
 
-static void check_fcv(struct co_call *call, struct co_conn *conn, const struct mg_state *target, int side)
+/* The index of the set's feature compatibility version; -1: it can't be seen. */
+static int read_fcv(struct co_call *call, struct co_conn *conn, char text[24])
 {
     MG_REPLY(reply);
-    char message[300];
     int major = 0, minor = 0;
     bson_t *command = BCON_NEW("getParameter", BCON_INT32(1), "featureCompatibilityVersion", BCON_INT32(1));
     enum co_result result = mg_command(call, conn, "admin", command, false, &reply, NULL);
@@ -159,32 +165,43 @@ static void check_fcv(struct co_call *call, struct co_conn *conn, const struct m
     const char *fcv = result == CO_DONE ? mg_str(&reply, "featureCompatibilityVersion.version") : "";
     if (!*fcv)
         fcv = result == CO_DONE ? mg_str(&reply, "featureCompatibilityVersion") : "";
-    if (sscanf(fcv, "%d.%d", &major, &minor) != 2) {
+    snprintf(text, 24, "%.20s", fcv);
+    return sscanf(fcv, "%d.%d", &major, &minor) == 2 ? release_index(major, minor) : -1;
+}
+
+static void check_versions(struct co_call *call, const struct mg_state *source, const struct mg_state *target, int fcv,
+                           const char *text, const struct mg_check_sides *sides)
+{
+    char message[400];
+    int of_target = release_index(target->major, target->minor), side = (int)sides->source;
+    bool older = target->major < source->major || (target->major == source->major && target->minor < source->minor);
+    bool runs = fcv >= 0 && of_target >= fcv && of_target - fcv <= 1;
+    if (target->version && source->version && older) {
+        snprintf(message, sizeof message, "the target (%.60s) is older than the source (%.60s)%s", target->version,
+                 source->version, runs ? "; it can run with the set's feature compatibility version" : "");
+        mg_report(call, "target_older", runs ? CO_WARNING : CO_ERROR, (int)sides->target, message,
+                  runs ? "Don't raise the feature compatibility version as long as somebody may go back to it."
+                       : "Install at least the source's version on the target.");
+    }
+    if (fcv < 0) {
         mg_report(call, "fcv_unknown", CO_WARNING, side,
                   "the source's feature compatibility version can't be seen with the tool's account",
                   "Grant it getParameter: `changeover init` prints the role.");
         return;
     }
-    int behind = release_index(target->major, target->minor) - release_index(major, minor);
-    if (!target->version || (behind >= 0 && behind <= 1))
+    if (!target->version || runs)
         return;
     snprintf(message, sizeof message,
-             "the source's feature compatibility version is %.20s, which a server of version %.40s can't run", fcv,
+             "the source's feature compatibility version is %.20s, which a server of version %.40s can't run", text,
              target->version);
     mg_report(call, "fcv_unsupported", CO_ERROR, side, message,
-              behind > 1 ? "Upgrade the source's set step by step (setFeatureCompatibilityVersion) first."
-                         : "Install at least the source's version on the target.");
+              of_target > fcv ? "Upgrade the source's set step by step (setFeatureCompatibilityVersion) first."
+                              : "Install at least the source's version on the target.");
 }
 
 static void check_target(struct co_call *call, const struct mg_state *source, const struct mg_state *target,
                          enum co_check_stage stage, int side)
 {
-    char message[200];
-    if (target->version && source && source->version &&
-        (target->major < source->major || (target->major == source->major && target->minor < source->minor))) {
-        snprintf(message, sizeof message, "the target (%s) is older than the source (%s)", target->version, source->version);
-        mg_report(call, "target_older", CO_ERROR, side, message, "Install at least the source's version on the target.");
-    }
     if (source && source->set_id && target->set_id && *target->set_id && strcmp(source->set_id, target->set_id) != 0)
         mg_report(call, "other_lineage", CO_ERROR, side, "the target belongs to another replica set", "Use an empty server.");
     if (stage == CO_CHECK_CUTOVER && !target->secondary)
@@ -229,6 +246,7 @@ enum co_result mg_check(struct co_call *call, enum co_check_stage stage)
                              call->role == CO_SOURCE ? mg_other_side(call->side) : call->side};
     struct mg_check_sides where = {.source = sides[0], .target = sides[1], .stage = stage};
     int64_t data_bytes = -1;
+    char fcv[24];
     for (int i = 0; i < 2; i++) {
         if (conns[i] && mg_look(call, conns[i], MG_LOOK_ROLE, states[i]) == CO_DONE) {
             check_kind(call, states[i], (int)sides[i], i == 0);
@@ -258,7 +276,8 @@ enum co_result mg_check(struct co_call *call, enum co_check_stage stage)
     if (states[1])
         check_target(call, states[0], &target, stage, (int)sides[1]);
     if (states[0] && states[1]) {
-        check_fcv(call, conns[0], &target, (int)sides[0]);
+        int index = read_fcv(call, conns[0], fcv);
+        check_versions(call, &source, &target, index, fcv, &where);
         check_access(call, conns[1], &source, &target, (int)sides[1]);
         mg_check_disk(call, conns[1], &where, stage == CO_CHECK_CUTOVER || target.secondary, data_bytes);
     }

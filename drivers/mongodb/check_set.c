@@ -76,13 +76,8 @@ static void check_other_member(struct co_call *call, const struct mg_state *stat
     bson_t heard;
     const char *host = mg_str(one, "host");
     if (mg_flag(one, "arbiterOnly")) {
-        snprintf(
-            message, sizeof message,
-            "%.300s is an arbiter: majorities may be reached without data, and from 5.0 on a reconfig may be refused until a "
-            "default write concern is set",
-            host);
-        mg_report(call, "arbiter", CO_WARNING, side, message,
-                  "Replace it by a data-bearing member, or db.adminCommand({setDefaultRWConcern: 1, ...}).");
+        snprintf(message, sizeof message, "%.300s is an arbiter: majorities may be reached without data", host);
+        mg_report(call, "arbiter", CO_WARNING, side, message, "Replace it by a data-bearing member.");
         return;
     }
     if (delay_s(one) > 0) {
@@ -102,6 +97,45 @@ static void check_other_member(struct co_call *call, const struct mg_state *stat
         snprintf(message, sizeof message, "%.300s is down", host);
         mg_report(call, "member_down", CO_WARNING, side, message, "Start it, or remove it.");
     }
+}
+
+/* From 5.0 on a write without a write concern waits for a majority, unless arbiters make up so much of the set that it might
+ * wait for ever (repl_set_config.cpp, isImplicitDefaultWriteConcernMajority). `target` counted with its vote, or without. */
+static bool waits_for_majority(const bson_t *config, const char *target, bool votes)
+{
+    bson_iter_t members;
+    bson_t one;
+    int64_t voters = votes, data = votes;
+    for (bool more = mg_each(config, "members", &members); more && mg_next(&members, &one);)
+        if (mg_int(&one, "votes", 1) > 0 && strcmp(mg_str(&one, "host"), target) != 0) {
+            voters++;
+            data += !mg_flag(&one, "arbiterOnly");
+        }
+    return voters == data || data > voters / 2 + 1;
+}
+
+/* A reconfig that would change that is refused, also by force, until somebody has said what is to be waited for. */
+static void check_default_write_concern(struct co_call *call, const struct mg_state *state, struct co_conn *conn,
+                                        const char *target, int side)
+{
+    MG_REPLY(reply);
+    if (state->major < 5 ||
+        waits_for_majority(&state->config, target, false) == waits_for_majority(&state->config, target, true))
+        return;
+    bson_t *command = BCON_NEW("getDefaultRWConcern", BCON_INT32(1));
+    enum co_result result = mg_command(call, conn, "admin", command, false, &reply, NULL);
+    bson_destroy(command);
+    if (result == CO_DONE && strcmp(mg_str(&reply, "defaultWriteConcernSource"), "global") == 0)
+        return;
+    mg_report(
+        call, "default_write_concern", result == CO_DONE ? CO_ERROR : CO_WARNING, side,
+        result == CO_DONE
+            ? "as arbiters vote, the target's vote would change what writes wait for by default: the server refuses such a "
+              "reconfig while no default write concern is set"
+            : "as arbiters vote, the target's vote would change what writes wait for by default: the server refuses such a "
+              "reconfig unless a default write concern is set, which the tool's account can't see",
+        "Say what writes are to wait for: db.adminCommand({setDefaultRWConcern: 1, defaultWriteConcern: {w: "
+        "\"majority\"}}).");
 }
 
 /* A write concern made of tags can wait for ever where the target has none of them. */
@@ -234,7 +268,7 @@ static void check_operations(struct co_call *call, struct co_conn *conn, int sid
         return;
     snprintf(message, sizeof message,
              "%" PRId64 " operations of clients run for more than %d s, the longest for %" PRId64
-             " s (%s): a step-down or a write block waits for them or ends them",
+             " s (%s): a step-down or a write block waits for them or ends them, index builds in any case",
              count, LONG_S, longest, what);
     mg_report(call, "long_operation", CO_WARNING, side, message, "Let them end before the cutover, or end them (db.killOp()).");
 }
@@ -247,6 +281,7 @@ void mg_check_set(struct co_call *call, const struct mg_state *state, struct co_
     mg_member_name(call, sides->target, target, sizeof target);
     check_majority(call, state, (int)sides->source, source, target);
     check_members(call, state, (int)sides->source, target);
+    check_default_write_concern(call, state, conn, target, (int)sides->source);
     check_oplog(call, state, conn, (int)sides->source, data_bytes);
     if (sides->stage == CO_CHECK_CUTOVER)
         check_operations(call, conn, (int)sides->source);

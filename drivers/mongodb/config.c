@@ -115,17 +115,28 @@ int64_t mg_healthy_voters(const struct mg_state *state, const char *without)
     return count;
 }
 
+/* From 4.4 on configs have terms, and a config of a later term is newer, whatever its version; one that was forced has none
+ * (repl_set_config.h, ConfigVersionAndTerm). */
+bool mg_config_older(const bson_t *config, const bson_t *than)
+{
+    int64_t term = mg_int(config, "term", -1), other = mg_int(than, "term", -1);
+    if (term != other && term != -1 && other != -1)
+        return term < other;
+    return mg_int(config, "version", 0) < mg_int(than, "version", 0);
+}
+
 /* Has a majority of the voters this config? Before 4.4 a reconfig doesn't wait for it. */
 bool mg_config_settled(const struct mg_state *state)
 {
     bson_iter_t members;
     bson_t one, heard;
-    int64_t have = 0, version = mg_int(&state->config, "version", -1);
+    int64_t have = 0, version = mg_int(&state->config, "version", -1), term = mg_int(&state->config, "term", -1);
     if (!mg_each(&state->config, "members", &members))
         return false;
     while (mg_next(&members, &one))
         if (mg_int(&one, "votes", 1) > 0 && mg_status_of(state, mg_str(&one, "host"), &heard))
-            have += mg_flag(&heard, "self") || mg_int(&heard, "configVersion", -2) == version;
+            have += mg_flag(&heard, "self") ||
+                    (mg_int(&heard, "configVersion", -2) == version && mg_int(&heard, "configTerm", -1) == term);
     return have > mg_voters(&state->config, NULL) / 2;
 }
 
@@ -211,6 +222,13 @@ static enum co_result seen(struct co_call *call, struct co_conn *conn, bool forc
     return result != CO_DONE ? result : mg_config_settled(&state) ? CO_DONE : CO_AGAIN;
 }
 
+/* From 4.4 on the server answers when a majority has the config (repl_set_commands.cpp, awaitConfigCommitment); a set whose
+ * feature compatibility version is older doesn't yet. */
+static bool answers_when_settled(const struct co_conn *conn)
+{
+    return conn->fcv_major >= 6;
+}
+
 static enum co_result send_config(struct co_call *call, struct co_conn *conn, const bson_t *wanted, bool force, int *ret_code)
 {
     MG_DOC(command);
@@ -236,13 +254,11 @@ enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const str
     mg_config_with(&now, changes, count, &wanted);
     result = send_config(call, conn, &wanted, force, &code);
     if (result == CO_DONE)
-        return seen(call, conn, force);
+        return answers_when_settled(conn) ? CO_DONE : seen(call, conn, force);
     /* It may be installed although waiting for its majority failed; and another reconfig may be under way. */
     if (result == CO_NO_EFFECT && (code == MG_CONFIG_IN_PROGRESS || code == MG_CONFIG_NOT_COMMITTED))
         return CO_AGAIN;
-    if (result == CO_NO_EFFECT && (code == MG_MAX_TIME_EXPIRED || code == MG_WRITE_CONCERN_FAILED))
-        return CO_EFFECT_UNKNOWN;
-    return result;
+    return result == CO_NO_EFFECT && mg_may_have_worked(code) ? CO_EFFECT_UNKNOWN : result;
 }
 
 void mg_remember_config(struct co_conn *conn, const bson_t *config)
@@ -266,7 +282,7 @@ enum co_result mg_reconfig_known(struct co_call *call, struct co_conn *conn, con
     mg_config_with(conn->config, &change, 1, &wanted);
     mg_remember_config(conn, NULL);
     enum co_result result = send_config(call, conn, &wanted, false, &code);
-    if (result == CO_DONE && alone) {
+    if (result == CO_DONE && (alone || answers_when_settled(conn))) {
         mg_remember_config(conn, &wanted);
         return CO_DONE;
     }

@@ -119,6 +119,16 @@ static int kind_of(int code)
     }
 }
 
+bool mg_may_have_worked(int code)
+{
+    static const int codes[] = {MG_MAX_TIME_EXPIRED,     MG_WRITE_CONCERN_FAILED,  MG_SHUTDOWN_IN_PROGRESS,
+                                MG_PRIMARY_STEPPED_DOWN, MG_INTERRUPTED_STEP_DOWN, MG_INTERRUPTED_AT_SHUTDOWN};
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
+        if (code == codes[i])
+            return true;
+    return false;
+}
+
 static const char *command_name(const bson_t *command)
 {
     bson_iter_t at;

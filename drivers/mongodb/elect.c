@@ -61,9 +61,13 @@ enum co_result mg_block(struct co_call *call, struct co_conn *conn, bool on)
     bson_t *command = BCON_NEW("setUserWriteBlockMode", BCON_INT32(1), "global", BCON_BOOL(on));
     mg_add_max_time(call, command);
     enum co_result result = mg_simple(call, conn, command, &code);
-    /* Out of time while it waited for the majority: the document may be there. */
-    return result == CO_NO_EFFECT && (code == MG_MAX_TIME_EXPIRED || code == MG_WRITE_CONCERN_FAILED) ? CO_EFFECT_UNKNOWN
-                                                                                                      : result;
+    if (result != CO_NO_EFFECT || !mg_may_have_worked(code))
+        return result;
+    /* It waits for what holds locks, and then for the majority. */
+    if (on && code == MG_MAX_TIME_EXPIRED && call->err)
+        snprintf(call->err->hint, sizeof call->err->hint,
+                 "An open transaction or a long operation may hold it up: see long_operation of `changeover check`.");
+    return CO_EFFECT_UNKNOWN;
 }
 
 /* A frozen one takes a part of the call's time only. */
@@ -156,9 +160,7 @@ static enum co_result make_way(struct co_call *call, const struct mg_state *stat
     double p;
     int code = 0;
     mg_name_of(call, true, source);
-    mg_find_member(mg_int(&other->config, "version", 0) > mg_int(&state->config, "version", 0) ? &other->config
-                                                                                               : &state->config,
-                   source, &mine);
+    mg_find_member(mg_config_older(&state->config, &other->config) ? &other->config : &state->config, source, &mine);
     mg_original(call, call->side, &v, &p);
     bool electable = mine.votes > 0 && mine.priority > 0;
     if (other->my_state == MG_PRIMARY) {
@@ -269,7 +271,7 @@ enum co_result mg_elect_probe(struct co_call *call, enum co_presence *ret)
 static bool is_passing(int code)
 {
     return code == MG_LOCK_TIMEOUT || code == MG_PRIMARY_STEPPED_DOWN || code == MG_INTERRUPTED_STEP_DOWN ||
-           code == MG_NOT_PRIMARY;
+           code == MG_NOT_PRIMARY || code == MG_CONFLICTING_OPERATION;
 }
 
 static enum co_result elect_by_step_down(struct co_call *call)

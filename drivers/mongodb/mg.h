@@ -25,16 +25,20 @@ enum mg_code {
     MG_MAX_TIME_EXPIRED = 50,
     MG_COMMAND_NOT_FOUND = 59,
     MG_WRITE_CONCERN_FAILED = 64,
+    MG_SHUTDOWN_IN_PROGRESS = 91,
+    MG_INVALID_CONFIG = 93,
     MG_NOT_YET_INITIALIZED = 94,
     MG_NEW_CONFIG_INCOMPATIBLE = 103,
     MG_NOT_SECONDARY = 95,
     MG_CONFIG_IN_PROGRESS = 109,
+    MG_CONFLICTING_OPERATION = 117,
     MG_COMMAND_FAILED = 125,
     MG_PRIMARY_STEPPED_DOWN = 189,
     MG_EXCEEDED_TIME_LIMIT = 262,
     MG_CONFIG_NOT_COMMITTED = 308,
     MG_NOT_PRIMARY = 10107,
     MG_DUPLICATE_KEY = 11000,
+    MG_INTERRUPTED_AT_SHUTDOWN = 11600,
     MG_INTERRUPTED_STEP_DOWN = 11602,
     MG_NOT_PRIMARY_OR_SECONDARY = 13436,
     MG_USER_WRITES_BLOCKED = 371,
@@ -54,6 +58,7 @@ struct co_conn {
     /* What can't change while the connection lives: the process, its version and settings, the set it is in. */
     bool known;
     int major, minor;
+    int fcv_major; /* of the set's feature compatibility version; 0: not asked yet */
     bool auth;
     const char *shard_role;
     char version[64], set_id[25], started[160];
@@ -87,6 +92,8 @@ enum co_result mg_command(struct co_call *call, struct co_conn *conn, const char
                           bson_t *reply, int *ret_code);
 enum co_result mg_fail(struct co_call *call, enum co_result result, int code, const char *hint, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* What a command that waits for a majority answers also when it has done its work and only the waiting failed. */
+bool mg_may_have_worked(int code);
 /* Adds maxTimeMS: what is left of the deadline. */
 void mg_add_max_time(struct co_call *call, bson_t *command);
 /* Values by path ("optimes.appliedOpTime.t"); whatever numeric type the server chose. */
@@ -107,6 +114,7 @@ struct mg_state {
     char *set, *me, *set_id, *incarnation, *version;
     const char *shard_role; /* "shardsvr", "configsvr"; "" */
     int major, minor;
+    int fcv_major; /* what the set's members agree to use; the server's own version where that can't be seen */
     struct mg_optime applied;
     bool blocked;          /* setUserWriteBlockMode is in force, durable and replicated */
     bool auth;             /* access control is on */
@@ -127,7 +135,12 @@ enum co_result mg_blocked(struct co_call *call, struct co_conn *conn, bool *ret)
 
 /* ---------------------------------------------------------------- config.c */
 
-enum mg_member_state { MG_PRIMARY = 1, MG_SECONDARY = 2, MG_ARBITER = 7 }; /* manual: "Replica Set Member States" */
+enum mg_member_state {
+    MG_PRIMARY = 1,
+    MG_SECONDARY = 2,
+    MG_ARBITER = 7,
+    MG_REMOVED = 10
+}; /* manual: "Replica Set Member States" */
 
 struct mg_member {
     int index; /* -1: not in the config */
@@ -147,6 +160,7 @@ int64_t mg_voters(const bson_t *config, const char *without);
 int64_t mg_healthy_voters(const struct mg_state *state, const char *without);
 bool mg_status_of(const struct mg_state *state, const char *name, bson_t *ret); /* its entry in replSetGetStatus.members */
 bool mg_config_settled(const struct mg_state *state);                           /* a majority has it, as this member hears */
+bool mg_config_older(const bson_t *config, const bson_t *than);
 enum co_result mg_config(struct co_call *call, struct co_conn *conn, bson_t *ret);
 /* A copy of `config` with version + 1 and these members changed; everything else stays, also what this version of the
  * driver doesn't know. */

@@ -10,7 +10,7 @@
 #include "mg.h"
 
 #define SECONDARY 2
-#define SILENT_MS 3000 /* heartbeats come every two seconds */
+#define SILENT_MS 3000 /* heartbeats come every two seconds, unless settings.heartbeatIntervalMillis says otherwise */
 
 char *mg_position_text(const struct mg_state *state)
 {
@@ -100,7 +100,9 @@ enum co_result mg_link(struct co_call *call, struct co_link *ret)
     ret->silent_ms = silence_ms(&state.status, name);
     ret->piled_up_bytes = -1; /* the oplog is a ring: nothing is kept for a follower */
     if (call->conn->anonymous || !state.member)
-        return link_is(call, ret, CO_LINK_NONE, "the server is in no replica set");
+        return link_is(call, ret, CO_LINK_NONE,
+                       state.my_state == MG_REMOVED ? "the server was removed from its replica set"
+                                                    : "the server is in no replica set");
     if (state.primary)
         return link_is(call, ret, CO_LINK_NONE, "the server is the primary");
     if (state.my_state != SECONDARY) {
@@ -118,7 +120,8 @@ enum co_result mg_link(struct co_call *call, struct co_link *ret)
         return link_is(call, ret, CO_LINK_BROKEN, "the two servers are in different replica sets");
     if (!source.primary)
         return link_is(call, ret, CO_LINK_BROKEN, "the source isn't the primary");
-    if (ret->silent_ms > SILENT_MS)
+    int64_t beat_ms = mg_int(&state.status, "heartbeatIntervalMillis", 2000);
+    if (ret->silent_ms > (beat_ms > 2000 ? beat_ms + beat_ms / 2 : SILENT_MS))
         return link_is(call, ret, CO_LINK_UNKNOWN, "the source hasn't answered the follower's heartbeats for some seconds");
     return link_is(call, ret, CO_LINK_RUNNING, "");
 }

@@ -80,15 +80,15 @@ enum co_result mg_capture(struct co_call *call, struct co_text *ret)
 
 /* ---------------------------------------------------------------- proof */
 
-/* Has anybody written after `position`? No-ops ("n") and the server's own database `config` (sessions, the write block)
- * aside. */
+/* Has anybody written after `position`? No-ops ("n"), the server's own database `config` (sessions, the write block) and the
+ * keys that a primary makes for cluster times aside. */
 static enum co_result written_since(struct co_call *call, const struct mg_optime *position, char *ret_what, size_t bytes)
 {
     MG_REPLY(reply);
     bson_t *command = BCON_NEW("find", BCON_UTF8("oplog.rs"), "filter", "{", "ts", "{", "$gt",
                                BCON_TIMESTAMP((int32_t)position->seconds, (int32_t)position->increment), "}", "op", "{", "$ne",
-                               BCON_UTF8("n"), "}", "ns", "{", "$not", BCON_REGEX("^config\\.", ""), "}", "}", "limit",
-                               BCON_INT32(1), "singleBatch", BCON_BOOL(true));
+                               BCON_UTF8("n"), "}", "ns", "{", "$not", BCON_REGEX("^(config\\.|admin\\.system\\.keys$)", ""),
+                               "}", "}", "limit", BCON_INT32(1), "singleBatch", BCON_BOOL(true));
     bson_t found;
     ret_what[0] = '\0';
     enum co_result result = mg_command(call, call->conn, "local", command, false, &reply, NULL);
@@ -171,14 +171,15 @@ enum co_result mg_grants(struct co_call *call, struct co_text *ret)
     const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, call->side);
     const char *user = endpoint->user ? endpoint->user : "changeover";
     const char *probe = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
-    bool old = call->conn && mg_look(call, call->conn, MG_LOOK_SELF, &state) == CO_DONE && state.major > 0 && state.major < 6;
+    bool seen = call->conn && mg_look(call, call->conn, MG_LOOK_SELF, &state) == CO_DONE && state.major > 0;
+    bool old = seen && state.major < 6, defaults = !seen || state.major >= 5;
     call->host->text_add(
         call->ctx, ret,
         "// on the primary, in %s; users are replicated\n"
         "db.getSiblingDB('admin').createRole({role: 'changeover', privileges: [\n"
         "  {resource: {cluster: true}, actions: ['replSetGetStatus', 'replSetGetConfig', 'replSetConfigure', "
         "'replSetStateChange',\n"
-        "    %s'inprog', 'killop', 'serverStatus', 'listDatabases', 'getCmdLineOpts', 'getParameter', 'appendOplogNote', "
+        "    %s%s'inprog', 'killop', 'serverStatus', 'listDatabases', 'getCmdLineOpts', 'getParameter', 'appendOplogNote', "
         "'fsync']},\n"
         "  {resource: {db: '', collection: ''}, actions: ['viewUser', 'viewRole']},\n"
         "  {resource: {db: 'local', collection: ''}, actions: ['dbStats']},\n"
@@ -187,8 +188,8 @@ enum co_result mg_grants(struct co_call *call, struct co_text *ret)
         "  {resource: {db: 'local', collection: 'startup_log'}, actions: ['find']},\n"
         "  {resource: {db: 'config', collection: 'user_writes_critical_sections'}, actions: ['find']}], roles: []})\n"
         "db.getSiblingDB('admin').createUser({user: '%s', pwd: %s, roles: ['changeover']})\n",
-        old ? "the mongo shell" : "mongosh", old ? "" : "'setUserWriteBlockMode', ", user,
-        old ? "'<password>'" : "passwordPrompt()");
+        old ? "the mongo shell" : "mongosh", old ? "" : "'setUserWriteBlockMode', ", defaults ? "'getDefaultRWConcern', " : "",
+        user, old ? "'<password>'" : "passwordPrompt()");
     if (probe)
         call->host->text_add(call->ctx, ret,
                              "db.getSiblingDB('admin').createUser({user: '%s', pwd: %s, roles: [{role: 'readWrite', db: "

@@ -67,8 +67,8 @@ static enum co_result status(struct co_call *call, struct co_conn *conn, struct 
     BSON_APPEND_INT32(&command, "replSetGetStatus", 1);
     BSON_APPEND_INT32(&command, "initialSync", 1); /* before 4.2.1 its progress is told only when asked for */
     enum co_result result = mg_command(call, conn, "admin", &command, false, &ret->status, &code);
-    if (code == MG_NOT_YET_INITIALIZED || code == 76 /* NoReplicationEnabled */) {
-        ret->my_state = 0;
+    if (code == MG_NOT_YET_INITIALIZED || code == 76 /* NoReplicationEnabled */ || code == MG_INVALID_CONFIG) {
+        ret->my_state = code == MG_INVALID_CONFIG ? MG_REMOVED : 0; /* removed: it has a config that it isn't in */
         return CO_DONE;
     }
     if (result != CO_DONE)
@@ -118,9 +118,11 @@ static enum co_result access_control(struct co_call *call, struct co_conn *conn)
     enum co_result result = mg_command(call, conn, "admin", &command, false, &reply, &code);
     if (result != CO_DONE && code != MG_UNAUTHORIZED)
         return result;
-    /* Being refused is an answer, too. */
+    /* Being refused is an answer, too. While accounts are being introduced (transitionToAuth) members know each other and
+     * clients may do everything (initialize_server_security_state.cpp). */
+    bool members = *mg_str(&reply, "parsed.security.keyFile") || *mg_str(&reply, "parsed.security.clusterAuthMode");
     conn->auth = code == MG_UNAUTHORIZED || strcmp(mg_str(&reply, "parsed.security.authorization"), "enabled") == 0 ||
-                 *mg_str(&reply, "parsed.security.keyFile") || *mg_str(&reply, "parsed.security.clusterAuthMode");
+                 (members && !mg_flag(&reply, "parsed.security.transitionToAuth"));
     const char *role = mg_str(&reply, "parsed.sharding.clusterRole");
     conn->shard_role = strcmp(role, "shardsvr") == 0 ? "shardsvr" : strcmp(role, "configsvr") == 0 ? "configsvr" : "";
     return CO_DONE;
@@ -166,6 +168,22 @@ static enum co_result learn(struct co_call *call, struct co_conn *conn)
     return result;
 }
 
+/* A server of 6.0 blocks no writes while its set's feature compatibility version is 5.0, as when the target is the first member
+ * of the new version. Nobody changes that version unseen: it is a write, which the proof finds. */
+static enum co_result learn_fcv(struct co_call *call, struct co_conn *conn)
+{
+    MG_REPLY(reply);
+    int code = 0;
+    bson_t *command = BCON_NEW("getParameter", BCON_INT32(1), "featureCompatibilityVersion", BCON_INT32(1));
+    enum co_result result = mg_command(call, conn, "admin", command, false, &reply, &code);
+    bson_destroy(command);
+    if (result != CO_DONE && !code)
+        return result;
+    int64_t major = strtoll(mg_str(&reply, "featureCompatibilityVersion.version"), NULL, 10);
+    conn->fcv_major = result == CO_DONE && major > 0 && major < conn->major ? (int)major : conn->major;
+    return CO_DONE;
+}
+
 static enum co_result read_config(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
 {
     bson_iter_t at, found;
@@ -183,6 +201,7 @@ static enum co_result complete(struct co_call *call, struct co_conn *conn, struc
     ret->set_id = mg_dup(conn->set_id);
     ret->major = conn->major;
     ret->minor = conn->minor;
+    ret->fcv_major = conn->fcv_major ? conn->fcv_major : conn->major;
     ret->auth = conn->anonymous || conn->auth;
     ret->shard_role = conn->shard_role ? conn->shard_role : "";
     if (ret->incarnation && !*ret->incarnation && *conn->started) {
@@ -203,26 +222,29 @@ enum co_result mg_look(struct co_call *call, struct co_conn *conn, enum mg_depth
         return result != CO_DONE && conn->broken ? result : complete(call, conn, ret);
     if (result == CO_DONE)
         result = status(call, conn, ret);
-    bool in_set = ret->member && ret->my_state > 0;
+    bool in_set = (ret->member && ret->my_state > 0) || ret->my_state == MG_REMOVED;
+    bool has_data = ret->primary || ret->secondary;
     if (result == CO_DONE && in_set && (depth == MG_LOOK_ROLE || !*conn->set_id))
         result = read_config(call, conn, ret);
     if (result == CO_DONE && !*ret->incarnation && !*conn->started)
         result = startup(call, conn);
-    if (result == CO_DONE && conn->major >= 6 && (ret->primary || ret->secondary))
+    if (result == CO_DONE && conn->major >= 6 && has_data && !conn->fcv_major)
+        result = learn_fcv(call, conn);
+    if (result == CO_DONE && conn->major >= 6 && has_data)
         result = mg_blocked(call, conn, &ret->blocked);
     return result == CO_DONE ? complete(call, conn, ret) : result;
 }
 
 /* Can it be a primary that accepts no client writes? setUserWriteBlockMode came with 6.0 and holds nobody without
- * access control. */
+ * access control. Of one set, so of a pair that is set up, every member says the same. */
 bool mg_can_vote(const struct mg_state *state)
 {
-    return state->major >= 6 && state->auth;
+    return state->fcv_major >= 6 && state->auth;
 }
 
 bool mg_conn_can_vote(const struct co_conn *conn)
 {
-    return conn->known && !conn->anonymous && conn->major >= 6 && conn->auth;
+    return conn->known && !conn->anonymous && conn->fcv_major >= 6 && conn->auth;
 }
 
 /* ---------------------------------------------------------------- primitives */
@@ -293,7 +315,7 @@ enum co_result mg_identify(struct co_call *call, struct co_identity *ret)
     if ((state.primary || state.secondary) && sizes(call, call->conn, &bytes, &empty) == CO_DONE) {
         ret->empty = empty ? CO_YES : CO_NO;
         ret->data_bytes = bytes;
-    } else if (!state.member) {
+    } else if (!state.member && state.my_state != MG_REMOVED) {
         ret->empty = CO_YES;
     }
     return call->conn->broken ? CO_NO_EFFECT : CO_DONE;

@@ -330,8 +330,7 @@ static enum co_result hear_apply(struct co_call *call)
     /* A source that is lost gives nobody a vote: the target takes it when it is elected. */
     if (!mg_reachable(call, call->other, &other))
         return CO_DONE;
-    bool newest = mg_int(&state.config, "version", 0) >= mg_int(&other.config, "version", 0);
-    if (!newest || member.index < 0 || member.votes <= 0 || member.priority <= 0)
+    if (mg_config_older(&state.config, &other.config) || member.index < 0 || member.votes <= 0 || member.priority <= 0)
         return CO_AGAIN;
     mg_remember_config(call->conn, &state.config);
     return CO_DONE;

@@ -11,6 +11,7 @@ from sandbox.scenario import Scenario, now_ns
 
 # Not in the table that the suite runs over: without a fence some of its cases mean nothing.
 ENGINES.setdefault("mongodb-double-4.0", ("mongodb", "MongoDBDouble40", "mongodb"))
+ENGINES.setdefault("mongodb-double-5.0-to-6.0", ("mongodb", "MongoDBDouble50To60", "mongodb"))
 pytestmark = pytest.mark.skipif(bool(engine_reason("mongodb-double")), reason="no MongoDB driver was built")
 CHOSEN = os.environ.get("CO_ENGINES", "mongodb,mongodb-double").split(",")
 DOUBLES = ["mongodb-double-4.0", "mongodb-double"] if "mongodb-double" in CHOSEN else []
@@ -62,8 +63,52 @@ def test_before_6_0_the_step_down_decides(box, member):
         assert scene.check(load, source, since, committed=True) != source
 
 
+@pytest.mark.parametrize("raised", [False, True])
+@pytest.mark.parametrize("member", [kind for kind in ("mongodb-double-5.0-to-6.0",) if DOUBLES])
+def test_a_newer_server_blocks_no_writes_before_the_sets_feature_version_is_raised(box, member, raised):
+    """A set of 5.0 moves to a server of 6.0: what counts isn't the server's own version. Whoever raised it can't go back."""
+    scene = made(box, member)
+    found = {one["code"]: one for one in scene.tool("check", json=True).json["findings"]}
+    assert "no_write_block" in found
+    for kind in ("cutover", "rollback"):
+        if kind == "rollback" and raised:
+            connection = scene.b.connect("root")
+            connection.command("admin", {"setFeatureCompatibilityVersion": "6.0"})
+            connection.close()
+            assert scene.tool("rollback", "--yes", timeout_s=90).code == 1 and scene.b.is_open()
+            break
+        source, since = scene.primary, now_ns()
+        with scene.load(writers=4) as load:
+            wait_for(lambda: load.count() > 20, 20, "the load runs")
+            assert scene.run(kind).code == 0
+            at = load.count()
+            wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+        assert scene.check(load, source, since, committed=True) != source
+
+
+@pytest.mark.parametrize("member", EITHER)
+def test_a_target_that_was_detached_can_be_set_up_again(box, member):
+    """It was removed from the set and knows that; it still has the data, its own config and its accounts."""
+    scene = made(box, member)
+    scene.must("detach", "--yes", timeout_s=60)
+    scene.set_up()
+    assert scene.a.member(scene.b.host()) == (0, 0.0)
+    assert scene.run("cutover").code == 0
+
+
+@pytest.mark.parametrize("member", EITHER)
+def test_a_vote_that_the_server_refuses_leaves_everything_as_it_was(box, member):
+    """103, as where arbiters vote and no default write concern is set (5.0 on)."""
+    scene = made(box, member)
+    before = [server.settings() for server in (scene.a, scene.b)]
+    inject(scene.a, "replSetReconfig", code=103, times=1000)
+    result = scene.tool("cutover", "--yes", "--when-ready=20s", timeout_s=60)
+    assert result.code == 1 and scene.a.is_open(), result
+    assert [server.settings() for server in (scene.a, scene.b)] == before
+
+
 @pytest.mark.parametrize("member", WITHOUT_FENCE)
-@pytest.mark.parametrize("code", [24, 262, 189, 11602])
+@pytest.mark.parametrize("code", [24, 117, 262, 189, 11602])
 @pytest.mark.parametrize("times", [1, 1000])
 def test_a_step_down_that_is_refused_is_retried_or_undone(box, member, code, times):
     scene = made(box, member)

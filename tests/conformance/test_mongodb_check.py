@@ -111,6 +111,14 @@ def b_says(command, **how):
     return lambda world: answers(world.b, command, **how)
 
 
+def both(one, other):
+    @contextlib.contextmanager
+    def how(world):
+        with one(world), other(world):
+            yield
+    return how
+
+
 def privileges(*actions):
     return {"authInfo": {"authenticatedUserPrivileges": [{"resource": {"cluster": True}, "actions": list(actions)},
                                                          {"resource": {"db": "", "collection": ""}, "actions": ["find", "insert", "update", "remove"]}]}}
@@ -136,6 +144,7 @@ def b_is_down(world):
 CLUSTER = ("replSetGetStatus", "replSetGetConfig", "replSetConfigure", "replSetStateChange", "inprog", "killop", "setUserWriteBlockMode")
 LONG = {"inprog": [{"opid": 7, "client": "10.0.0.9:1234", "op": "query", "ns": "shop.ledger", "secs_running": 44}]}
 VOTER = {"votes": 1, "priority": 1.0}
+ARBITER = (member(21, **VOTER), member(22, **VOTER), member(23, votes=1, arbiterOnly=True))  # with b's vote 4 of 5 bear data, now 3 of 4
 
 # (code, severity, side, how); how(world) is a context in which it is found
 DOUBLE = [
@@ -148,6 +157,12 @@ DOUBLE = [
     ("fcv_unsupported", "error", "a", a_says("getParameter", merge={"featureCompatibilityVersion": {"version": "4.0"}})),
     ("fcv_unsupported", "error", "a", a_says("getParameter", merge={"featureCompatibilityVersion": {"version": "7.0"}})),
     ("target_older", "error", "b", b_says("buildInfo", merge={"version": "5.0.9", "versionArray": [5, 0, 9, 0]})),
+    ("target_older", "warning", "b", both(b_says("buildInfo", merge={"version": "5.0.9", "versionArray": [5, 0, 9, 0]}),
+                                          a_says("getParameter", merge={"featureCompatibilityVersion": {"version": "5.0"}}))),
+    ("no_write_block", "warning", "a", a_says("getParameter", merge={"featureCompatibilityVersion": {"version": "5.0"}})),
+    ("no_write_block", "warning", "a", a_says("getCmdLineOpts", merge={"parsed": {"security": {"authorization": None, "transitionToAuth": True}}})),
+    ("default_write_concern", "error", "a", down(up=ARBITER)),
+    ("default_write_concern", "warning", "a", both(down(up=ARBITER), a_says("getDefaultRWConcern", code=13))),
     ("access_differs", "error", "b", b_says("getCmdLineOpts", merge={"parsed": {"security": None}})),
     ("unreachable", "error", "b", b_is_down),
     ("no_majority", "error", "a", down(member(7, **VOTER), member(8, **VOTER))),

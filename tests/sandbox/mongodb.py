@@ -329,8 +329,12 @@ class MongoDB(Member):
 
     def tls_arguments(self):
         """Clients must show a certificate. Before 4.2 the members don't look for addresses in certificates."""
-        return ["--sslMode", "requireSSL", "--sslPEMKeyFile", self.tls.path("server.pem"), "--sslCAFile", self.tls.path("ca.pem"),
-                "--sslAllowInvalidHostnames"] if self.tls else []
+        if not self.tls:
+            return []
+        mode, key, authority, any_name = (
+            ("--tlsMode=requireTLS", "--tlsCertificateKeyFile", "--tlsCAFile", "--tlsAllowInvalidHostnames") if self.major() >= 5 else
+            ("--sslMode=requireSSL", "--sslPEMKeyFile", "--sslCAFile", "--sslAllowInvalidHostnames"))
+        return [mode, key, self.tls.path("server.pem"), authority, self.tls.path("ca.pem"), any_name]
 
     def initiate(self):
         super().initiate()
@@ -340,8 +344,8 @@ class MongoDB(Member):
         connection.close()
         connection = self.connect("root")
         privileges = [dict(one) for one in self.PRIVILEGES]
-        if version >= 6:
-            privileges[0] = {**privileges[0], "actions": [*privileges[0]["actions"], "setUserWriteBlockMode"]}
+        newer = [*(["getDefaultRWConcern"] if version >= 5 else []), *(["setUserWriteBlockMode"] if version >= 6 else [])]
+        privileges[0] = {**privileges[0], "actions": [*privileges[0]["actions"], *newer]}
         connection.command("admin", {"createRole": "changeover", "privileges": privileges, "roles": []})
         connection.command("admin", {"createUser": "tool", "pwd": PASSWORDS["tool"], "roles": ["changeover", "readAnyDatabase"]})
         connection.command("admin", {"createUser": "app", "pwd": PASSWORDS["app"], "roles": ["readWriteAnyDatabase"]})
@@ -379,6 +383,18 @@ class MongoDBDouble(Member):
         connection = self.connect("tool")
         connection.command("admin", {"doubleCut": cut})
         connection.close()
+
+
+class MongoDBDouble60(MongoDBDouble):
+    version = "6.0.14"
+
+
+class MongoDBDouble50To60(MongoDBDouble):
+    """A of 5.0, B of 6.0, as when a set is upgraded by the move: no write block as long as its feature compatibility version is 5.0."""
+
+    version = "5.0.26"
+    cant_vote = no_fence = True
+    b_class = MongoDBDouble60
 
 
 class MongoDBDouble40(MongoDBDouble):

@@ -28,6 +28,7 @@ from mongodb_double_wire import Date, Int64, ObjectId, Timestamp  # noqa: E402
 STARTUP, PRIMARY, SECONDARY, STARTUP2, REMOVED = 0, 1, 2, 5, 10  # manual: "Replica Set Member States"
 INTERNAL = ("admin", "config", "local")
 BLOCK = ("config", "user_writes_critical_sections")
+FCV, DEFAULTS = ("admin", "system.version"), ("config", "settings")
 HEARTBEAT_S, FETCH_S = 0.1, 0.1
 FREE = {"ismaster", "isMaster", "hello", "ping", "saslStart", "saslContinue", "buildInfo", "endSessions",
         "replSetInitiate",  # by the localhost exception
@@ -43,6 +44,20 @@ class Refused(Exception):
 
 def not_primary():  # error_codes.yml 10107
     return Refused(10107, "NotWritablePrimary", "not primary")
+
+
+def implicit_majority(config):
+    voters = [one for one in config["members"] if one.get("votes", 1) > 0]
+    data = sum(1 for one in voters if not one.get("arbiterOnly"))
+    return data == len(voters) or data > len(voters) // 2 + 1
+
+
+def is_newer(config, than):
+    """ConfigVersionAndTerm in repl_set_config.h (4.4): a forced config has no term, and then only versions are compared."""
+    terms = config.get("term", -1), than.get("term", -1)
+    if -1 not in terms and terms[0] != terms[1]:
+        return terms[0] > terms[1]
+    return config["version"] > than["version"]
 
 
 def now_ms():
@@ -67,6 +82,7 @@ class Member:
         self.injected, self.sessions, self.salted = {}, {}, {}
         self.source, self.peers = "", set()
         self.started, self.cut = time.time(), False
+        self.first_of_term = (-1, 0, 0)
         self.counts = {}
         self.load()
 
@@ -139,6 +155,18 @@ class Member:
     def last(self):
         return position(self.oplog[-1]) if self.oplog else (-1, 0, 0)
 
+    def fcv(self):
+        """The set's feature compatibility version: a replicated document (manual: setFeatureCompatibilityVersion)."""
+        kept = self.data.get(FCV, {}).get("featureCompatibilityVersion")
+        return kept["version"] if kept else ".".join(map(str, self.version[:2]))
+
+    def default_w(self):
+        """Manual: "Write Concern", implicit default (5.0); isImplicitDefaultWriteConcernMajority in repl_set_config.cpp."""
+        chosen = self.data.get(DEFAULTS, {}).get("ReadWriteConcernDefaults")
+        if chosen:
+            return chosen["defaultWriteConcern"]["w"]
+        return "majority" if self.version[0] >= 5 and implicit_majority(self.config) else 1
+
     def blocked(self):
         return any(doc.get("blockUserWrites") for doc in self.data.get(BLOCK, {}).values())
 
@@ -183,8 +211,8 @@ class Member:
         self.changed.notify_all()
 
     def install(self, config):
-        """The newer version wins; a forced one adds to it."""
-        if not config or (self.config and config["version"] <= self.config["version"]):
+        """The newer one wins; a forced one adds to the version."""
+        if not config or (self.config and not is_newer(config, self.config)):
             return
         self.config = config
         self.save_state()
@@ -235,7 +263,10 @@ class Member:
             if dry_run or not won or self.term != term or not self.can_stand():
                 return won and dry_run and self.can_stand()
             self.state, self.draining, self.progress = PRIMARY, True, {}
-            self.append("n", "", "", {"msg": "new primary"})  # replication/README: a new primary writes a no-op in its term
+            self.first_of_term = self.append("n", "", "", {"msg": "new primary"})  # replication/README: a new primary writes a no-op in its term
+            if self.version >= [4, 4] and self.config.get("term", -1) != -1:  # signalDrainComplete: the config gets the new term
+                self.config = {**self.config, "term": self.term}
+                self.save_state()
             self.draining = False
             return True
 
@@ -301,7 +332,8 @@ class Member:
             return
         self.adopt(int(message["term"]))
         self.heard[name] = {"at": time.monotonic(), "ms": now_ms(), "state": message["state"], "term": int(message["term"]),
-                            "last": tuple(message["last"]), "version": (json.loads(message["config"]) or {}).get("version", 0)}
+                            "last": tuple(message["last"]), "version": (json.loads(message["config"]) or {}).get("version", 0),
+                            "config_term": (json.loads(message["config"]) or {}).get("term", -1)}
         self.changed.notify_all()
 
     def sync_source(self):
@@ -586,8 +618,25 @@ class Session:
 
     def do_getparameter(self, command):
         """Manual: getParameter; before 3.6 the value was a string, since then {version: ...}."""
-        version = ".".join(map(str, self.member.version[:2]))
-        return {"featureCompatibilityVersion": {"version": version}, "ok": 1.0}
+        with self.member.changed:
+            return {"featureCompatibilityVersion": {"version": self.member.fcv()}, "ok": 1.0}
+
+    def do_setfeaturecompatibilityversion(self, command):
+        doc = {"_id": "featureCompatibilityVersion", "version": command["setFeatureCompatibilityVersion"]}
+        return self.changing({**command, "$db": "admin", "writeConcern": {"w": "majority"}},
+                             lambda wanted: wanted.append(self.store(*FCV, "u", doc)) or {})
+
+    def do_getdefaultrwconcern(self, command):
+        """Manual: getDefaultRWConcern; the source since 5.0."""
+        with self.member.changed:
+            w = self.member.default_w()
+            return {"defaultWriteConcern": {"w": w, "wtimeout": 0}, "ok": 1.0,
+                    "defaultWriteConcernSource": "global" if self.member.data.get(DEFAULTS) else "implicit"}
+
+    def do_setdefaultrwconcern(self, command):
+        doc = {"_id": "ReadWriteConcernDefaults", "defaultWriteConcern": command["defaultWriteConcern"]}
+        return self.changing({**command, "$db": "config", "writeConcern": {"w": "majority"}},
+                             lambda wanted: wanted.append(self.store(*DEFAULTS, "u", doc)) or {})
 
     def do_collstats(self, command):
         """Manual: collStats, for local.oplog.rs."""
@@ -617,18 +666,22 @@ class Session:
             term, seconds, increment = member.last()
             optime = {"ts": Timestamp(seconds, increment), "t": Int64(term)}
             members = [{"_id": one["_id"], "name": one["host"], "health": 1.0, "state": member.state, "self": True,
-                        "configVersion": member.config["version"]}
+                        **self.config_of(member.config["version"], member.config.get("term", -1))}
                        if one["host"] == member.name else self.other(one) for one in member.members()]
             return {"set": member.config["_id"], "date": Date(now_ms()), "myState": member.state, "term": Int64(member.term),
                     "syncSourceHost": member.source, "heartbeatIntervalMillis": Int64(int(HEARTBEAT_S * 1000)),
                     "optimes": {"appliedOpTime": optime, "durableOpTime": optime},
                     "members": members, "ok": 1.0}
 
+    def config_of(self, version, term):
+        """Manual: replSetGetStatus, members[n].configTerm (4.4)."""
+        return {"configVersion": version, **({"configTerm": term} if self.member.version >= [4, 4] else {})}
+
     def other(self, one):
         heard = self.member.fresh(one["host"])
         known = self.member.heard.get(one["host"])
         return {"_id": one["_id"], "name": one["host"], "health": 1.0 if heard else 0.0, "state": heard["state"] if heard else 8,
-                "configVersion": known["version"] if known else -1,
+                **self.config_of(known["version"] if known else -1, known["config_term"] if known else -1),
                 "lastHeartbeatRecv": Date(known["ms"] if known else 0)}
 
     def do_replsetgetconfig(self, command):
@@ -637,6 +690,8 @@ class Session:
             if not member.config:
                 raise Refused(94, "NotYetInitialized", "no replset config has been received")
             config = json.loads(json.dumps(member.config))
+            if config.get("term", -1) == -1:  # before 4.4, and forced
+                config.pop("term", None)
             config["settings"]["replicaSetId"] = ObjectId(bytes.fromhex(config["settings"]["replicaSetId"]))
             config["settings"]["electionTimeoutMillis"] = int(member.election_s * 1000)
             for one in config["members"]:
@@ -702,7 +757,7 @@ class Session:
     def acknowledge(self, command, wanted, term):
         """Default since 5.0: majority (manual: "Write Concern", implicit default); before, one member."""
         concern = command.get("writeConcern", {})
-        w = concern.get("w", "majority" if self.member.version[0] >= 5 else 1)
+        w = concern.get("w", self.member.default_w())
         if w in (0, 1) or not wanted:
             return {}
         member, deadline = self.member, time.monotonic() + (concern.get("wtimeout") or 86400000) / 1000
@@ -801,6 +856,8 @@ class Session:
         member = self.member
         if member.version[0] < 6:
             raise Refused(59, "CommandNotFound", "no such command: 'setUserWriteBlockMode'")
+        if int(member.fcv().split(".")[0]) < 6:  # featureFlagUserWriteBlocking (6.0), tests with requires_fcv_60
+            raise Refused(20, "IllegalOperation", "setUserWriteBlockMode command not enabled")
 
         def change(wanted):
             if member.blocked() != command["global"]:
@@ -828,18 +885,29 @@ class Session:
             member.install({"_id": config["_id"], "version": 1, "members": config["members"],
                             "settings": {"replicaSetId": os.urandom(12).hex()}})
             member.state, member.term = SECONDARY, 0
+            if member.version >= [4, 4]:
+                member.config["term"] = 0
             member.save_state()
         member.elect(False)
+        with member.changed:
+            self.store(*FCV, "i", {"_id": "featureCompatibilityVersion", "version": member.fcv()})
         return {"ok": 1.0}
 
     def do_replsetreconfig(self, command):
-        """Manual: replSetReconfig; replication README "Reconfiguration" (4.4: one voting member at a time, committed by a
-        majority; force skips both and adds a large number to the version)."""
+        """Manual: replSetReconfig; replication README "Reconfiguration" (4.4: one voting member at a time, when the present config
+        and the first entry of this term are committed in it, and then itself; force skips these and adds to the version)."""
         member, config, force = self.member, command["replSetReconfig"], command.get("force", False)
+        deadline = time.monotonic() + (command.get("maxTimeMS") or 10000) / 1000
         with member.changed:
+            while member.version >= [4, 4] and not force and member.state == PRIMARY and not self.may_follow(member.config):
+                if time.monotonic() >= deadline:  # error_codes.yml 308
+                    raise Refused(308, "CurrentConfigNotCommittedYet", "New config is rejected: the current config isn't committed")
+                member.changed.wait(0.02)
             if not force and (member.state != PRIMARY or member.draining):
                 raise not_primary()
             config.pop("term", None)
+            if member.version >= [4, 4]:
+                config["term"] = -1 if force else member.term
             config["settings"]["replicaSetId"] = config["settings"]["replicaSetId"].hex()
             config["version"] = int(config["version"])
             for one in config["members"]:
@@ -850,7 +918,6 @@ class Session:
                 raise Refused(103, "NewReplicaSetConfigurationIncompatible", "version of the new config must be greater")
             self.refuse_unsafe(config, force)
             member.install(config)
-            deadline = time.monotonic() + (command.get("maxTimeMS") or 10000) / 1000
             while not force and not self.config_committed(config):
                 if time.monotonic() >= deadline or member.state != PRIMARY:
                     raise Refused(50, "MaxTimeMSExpired", "waiting for the config to be committed")
@@ -866,14 +933,24 @@ class Session:
         if not force and len(changed) > 1 and member.version >= [4, 4]:
             raise Refused(103, "NewReplicaSetConfigurationIncompatible",
                           "Non force replica set reconfig can only add or remove at most 1 voting member.")
+        if member.version[0] >= 5 and not member.data.get(DEFAULTS) and implicit_majority(config) != implicit_majority(member.config):
+            raise Refused(103, "NewReplicaSetConfigurationIncompatible", "Reconfig attempted to install a config that would change the "
+                          "implicit default write concern. Use the setDefaultRWConcern command to set a cluster-wide write concern "
+                          "and try the reconfig again.")  # _doReplSetReconfig (5.0), forced or not
         if not member.voters(config):
             raise Refused(93, "InvalidReplicaSetConfig", "Replica set configuration must contain at least one voting member")
 
     def config_committed(self, config):
         member = self.member
         have = sum(1 for name in member.voters(config) if name == member.name
-                   or (member.fresh(name) and member.heard[name]["version"] >= config["version"]))
+                   or (member.fresh(name) and member.heard[name]["version"] >= config["version"]
+                       and config.get("term", -1) in (-1, member.heard[name]["config_term"])))
         return member.majority(have, config)
+
+    def may_follow(self, config):
+        """awaitConfigCommitment in replication_coordinator_impl.cpp; what was forced isn't waited for."""
+        forced = config.get("term", -1) == -1
+        return self.config_committed(config) and (forced or self.member.committed(self.member.first_of_term))
 
     def do_replsetstepdown(self, command):
         """Manual: replSetStepDown; step_down in replication_coordinator_impl.cpp: 262 where no electable secondary has
