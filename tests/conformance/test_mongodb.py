@@ -11,6 +11,7 @@ from sandbox.scenario import Scenario, now_ns
 
 # Not in the table that the suite runs over: without a fence some of its cases mean nothing.
 ENGINES.setdefault("mongodb-double-4.0", ("mongodb", "MongoDBDouble40", "mongodb"))
+ENGINES.setdefault("mongodb-plain", ("mongodb", "MongoDBPlain", "mongodb"))
 ENGINES.setdefault("mongodb-double-5.0-to-6.0", ("mongodb", "MongoDBDouble50To60", "mongodb"))
 pytestmark = pytest.mark.skipif(bool(engine_reason("mongodb-double")), reason="no MongoDB driver was built")
 CHOSEN = os.environ.get("CO_ENGINES", "mongodb,mongodb-double").split(",")
@@ -61,6 +62,21 @@ def test_before_6_0_the_step_down_decides(box, member):
             at = load.count()
             wait_for(lambda: load.count() > at + 20, 20, "writes go on")
         assert scene.check(load, source, since, committed=True) != source
+
+
+@pytest.mark.parametrize("member", ["mongodb-plain"] if REAL else [])
+def test_nothing_is_sent_that_only_a_server_with_test_commands_knows(box, member):
+    scene = made(box, member)
+    with scene.load(writers=2) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="promote:begin=error", timeout_s=60).code == 4
+        for kind in ("cutover", "rollback"):
+            assert scene.run(kind).code == 0
+            at = load.count()
+            wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+    load.check_not_lost(scene.a)
+    assert scene.open_side() == "a"
+    scene.must("detach", "--yes", timeout_s=60)
 
 
 @pytest.mark.parametrize("raised", [False, True])

@@ -21,6 +21,7 @@ class Server:
     engine = ""
     kinds = ("ordinary", "superuser", "reconnecting", "long")
     FAULT_LIMIT_S = 3  # max_write_pause and undo_budget of the fault suite: short, and yet more than a healthy server needs
+    OPENS_IN_S = 10  # how long after it was started a server takes writes that nobody keeps from it
     restart_resets = ()  # names of settings() that a restart alone sets to what the server's configuration says
 
     def __init__(self, box, name):

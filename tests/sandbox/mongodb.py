@@ -242,6 +242,8 @@ class MongoDB(Member):
     # Whoever is elected drains for two seconds (a constant of the server, docs/mongodb.md), and a step-down may wait for a
     # heartbeat, two seconds more: 3 s would undo healthy runs.
     FAULT_LIMIT_S = 6
+    # The only voter of its set stands after electionTimeoutMillis (10 s and up to 15 % more) when it was restarted, and then drains.
+    OPENS_IN_S = 20
 
     PRIVILEGES = [
         {"resource": {"cluster": True}, "actions": [
@@ -350,6 +352,15 @@ class MongoDB(Member):
         connection.command("admin", {"createUser": "tool", "pwd": PASSWORDS["tool"], "roles": ["changeover", "readAnyDatabase"]})
         connection.command("admin", {"createUser": "app", "pwd": PASSWORDS["app"], "roles": ["readWriteAnyDatabase"]})
         connection.close()
+
+
+class MongoDBPlain(MongoDB):
+    """Without the server's test commands, as in production: nothing can be injected."""
+
+    def arguments(self):
+        made = super().arguments()
+        at = made.index("enableTestCommands=1")
+        return made[:at - 1] + made[at + 1:]
 
 
 class MongoDBDouble(Member):

@@ -90,8 +90,10 @@ class Scenario:
         self.tool.wait_quiet(timeout_s)
         return self.open_side()
 
-    def open_side(self, timeout_s=10.0):
+    def open_side(self, timeout_s=None):
         """The one side that takes writes, of every pair the same; a Violation when both do, or when a group is torn."""
+        timeout_s = timeout_s or max(pair.a.OPENS_IN_S for pair in self.pairs)
+
         def look():
             sides = self.open_sides()
             return sides if all(sides) else None
