@@ -18,7 +18,7 @@
 
 enum what { DO_KILL, DO_KILL_BOTH, DO_STOP, DO_ERROR, DO_LOST, DO_LATE, DO_DELAY, DO_HOLD };
 
-#define HOLD_NS (30 * CO_NS_PER_S)
+#define HOLD_NS (120 * CO_NS_PER_S)
 #define HOLD_POLL_NS (2 * CO_NS_PER_MS)
 
 struct fault {

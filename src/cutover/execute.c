@@ -46,8 +46,17 @@ static int run_phase(struct co_runner *run, const struct co_phase_def *def)
     return failed;
 }
 
-/* The exit code of a refusal: the highest that a pair asks for. */
-static enum co_exit refusal_exit(struct co_runner *run, int failed)
+/* The highest exit code that a pair asks for. */
+static enum co_exit worst_of_pairs(const struct co_runner *run)
+{
+    enum co_exit worst = CO_EXIT_NO;
+    for (size_t i = 0; i < run->lane_count; i++)
+        if (run->lanes[i].result && run->lanes[i].refuse_exit > worst)
+            worst = run->lanes[i].refuse_exit;
+    return worst;
+}
+
+static enum co_exit refusal_exit(const struct co_runner *run, int failed)
 {
     if (failed == CO_E_CONFLICT)
         return CO_EXIT_LOCKED;
@@ -55,13 +64,8 @@ static enum co_exit refusal_exit(struct co_runner *run, int failed)
         return CO_EXIT_INTERRUPTED;
     if (failed == CO_E_CONFIG)
         return CO_EXIT_CONFIG;
-    enum co_exit worst = CO_EXIT_NO;
-    for (size_t i = 0; i < run->lane_count; i++)
-        if (run->lanes[i].result && run->lanes[i].refuse_exit > worst)
-            worst = run->lanes[i].refuse_exit;
-    if (worst == CO_EXIT_NO && failed == CO_E_UNREACHABLE)
-        worst = CO_EXIT_UNKNOWN;
-    return worst;
+    enum co_exit worst = worst_of_pairs(run);
+    return worst == CO_EXIT_NO && failed == CO_E_UNREACHABLE ? CO_EXIT_UNKNOWN : worst;
 }
 
 /* Before warm_up only the markers were set. */
@@ -69,6 +73,7 @@ static enum co_exit refuse(struct co_runner *run, int failed)
 {
     struct co_error err = {0};
     enum co_exit code = refusal_exit(run, failed);
+    bool not_met = code == CO_EXIT_UNKNOWN || worst_of_pairs(run) == CO_EXIT_UNKNOWN;
     co_runner_interruptible(run, true);
     if (run->warmed)
         return co_undo(run, true, code);
@@ -76,7 +81,7 @@ static enum co_exit refuse(struct co_runner *run, int failed)
     size_t told = run->result->error_count;
     co_markers_remove(run, CO_SOURCE);
     co_markers_remove(run, CO_TARGET);
-    if (failed == CO_E_CONFIG || code == CO_EXIT_UNKNOWN)
+    if (failed == CO_E_CONFIG || not_met)
         run->result->error_count = told; /* of a server that wasn't reached all was said */
     run->result->outcome = "refused";
     run->result->exit_code = code;

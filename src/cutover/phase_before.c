@@ -45,9 +45,27 @@ static int ask_capabilities(struct co_lane *lane)
     return got == CO_DONE ? co_capabilities_keep(lane, &lane->error) : co_lane_fail(lane, got);
 }
 
+/* A side that isn't there may have been stopped by another run's fence: then the marker beside it is the reason to give. */
+static int held_by_another_run(struct co_runner *run)
+{
+    for (size_t i = 0; i < run->lane_count; i++)
+        for (int role = 0; role < 2; role++) {
+            struct co_lane *lane = &run->lanes[i];
+            struct co_error err = {0};
+            bool met = lane->instance[co_endpoint_side(lane->main[role])].bytes > 0;
+            if (met && co_marker_free(lane, (enum co_run_role)role, &err) == CO_E_CONFLICT) {
+                co_runner_note(run, &err);
+                return err.code;
+            }
+        }
+    return 0;
+}
+
 int co_do_lock(struct co_runner *run)
 {
     int failed = co_sides_each(run, meet);
+    if (failed && held_by_another_run(run) == CO_E_CONFLICT)
+        failed = CO_E_CONFLICT;
     if (!failed)
         failed = co_lanes_each(run, ask_capabilities);
     if (!failed)

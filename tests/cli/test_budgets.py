@@ -53,9 +53,8 @@ def test_a_signal_after_the_commit_ends_nothing_and_is_noted(fakes):
     from sandbox.wait import wait_for
 
     fakes.must("setup")
-    child = fakes.tool.spawn("cutover", "--yes", fault="switch:begin=delay:1500")
-    wait_for(lambda: fakes.at_phase("switch"), 20, "it is committed")
-    child.send_signal(signal.SIGTERM)
+    with fakes.tool.held("cutover", "--yes", at="switch:begin") as child:
+        child.send_signal(signal.SIGTERM)
     assert fakes.tool.finish(child).code == 0
     assert any(event["kind"] == "signal" for event in fakes.report()["events"])
     assert fakes.open_side() == "b"
@@ -64,9 +63,8 @@ def test_a_signal_after_the_commit_ends_nothing_and_is_noted(fakes):
 def test_a_tool_whose_undo_fails_says_so_before_its_guardian_ends_it(fakes):
     """It closed the line to its guardian, which killed it before it had printed what is the matter: exit -9 and not a word."""
     fakes.must("setup")
-    child = fakes.tool.spawn("cutover", "--yes", fault="prove:begin=delay:1500,prove:end=error", json=True)
-    wait_for(lambda: fakes.at_phase("prove"), 30, "the run is behind its fence")
-    fakes.a.rule("fence", "refuse", count=100000)
+    with fakes.tool.held("cutover", "--yes", at="prove:begin", fault="prove:end=error", json=True) as child:
+        fakes.a.rule("fence", "refuse", count=100000)
     result = fakes.tool.finish(child)
     assert result.code == 5, result
     said = str(result.json["errors"])

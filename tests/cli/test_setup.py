@@ -11,10 +11,9 @@ def said(result):
     return " ".join(f"{error['message']} {error['hint']}" for error in result.json["errors"])
 
 
-def in_setup(fakes, fault="setup.copy:before=delay:6000"):
-    child = fakes.tool.spawn("setup", fault=fault)
-    wait_for(lambda: fakes.a.settings()["token"], 20, "the setup holds its marker")
-    return child
+def in_setup(fakes):
+    """It holds its marker and is about to copy."""
+    return fakes.tool.held("setup", at="setup.copy:before")
 
 
 @pytest.mark.parametrize("again", ["setup", "resume"])
@@ -37,9 +36,8 @@ def test_a_setup_that_was_killed_can_be_given_up(fakes):
 
 
 def test_sigterm_ends_a_setup_at_once_and_resume_goes_on(fakes):
-    child = in_setup(fakes, "setup.copy:before=delay:1500")
-    wait_for(lambda: fakes.ask_journal("SELECT 1 FROM step WHERE step = 'setup.copy'"), 10, "it copies")
-    child.send_signal(signal.SIGTERM)
+    with in_setup(fakes) as child:
+        child.send_signal(signal.SIGTERM)
     result = fakes.tool.finish(child, 15)
     assert result.code == 5, result
     assert fakes.a.settings()["token"]
@@ -49,9 +47,9 @@ def test_sigterm_ends_a_setup_at_once_and_resume_goes_on(fakes):
 
 
 def test_a_frozen_server_does_not_hold_up_the_interrupt_of_a_setup(fakes):
-    child = in_setup(fakes, "setup.copy:before=delay:1000")
-    fakes.b.freeze()
-    child.send_signal(signal.SIGINT)
+    with in_setup(fakes) as child:
+        fakes.b.freeze()
+        child.send_signal(signal.SIGINT)
     result = fakes.tool.finish(child, 12)
     assert result.code == 5, result
     fakes.b.thaw()
@@ -61,15 +59,16 @@ def test_a_frozen_server_does_not_hold_up_the_interrupt_of_a_setup(fakes):
 def test_a_setup_from_another_machine_keeps_everybody_else_away(fakes):
     """Nobody else sets up, cuts over or detaches meanwhile: 75, and the machine, its journal and since when are named."""
     other = fakes.box.tool([fakes.pair], name="other")
-    child = in_setup(fakes)
-    seen = fakes.a.settings()["token"]
-    for command in (("setup",), ("cutover", "--yes"), ("detach", "--yes")):
-        result = other(*command, json=True)
-        assert result.code == 75, result
-        assert os.uname().nodename in said(result) and str(fakes.tool.journal) in said(result), result
-    assert fakes.a.settings()["token"] == seen
-    result = other("resume", json=True)
-    assert result.code == 75 and os.uname().nodename in said(result), result
+    with in_setup(fakes) as child:
+        seen = fakes.a.settings()["token"]
+        assert seen
+        for command in (("setup",), ("cutover", "--yes"), ("detach", "--yes")):
+            result = other(*command, json=True)
+            assert result.code == 75, result
+            assert os.uname().nodename in said(result) and str(fakes.tool.journal) in said(result), result
+        assert fakes.a.settings()["token"] == seen
+        result = other("resume", json=True)
+        assert result.code == 75 and os.uname().nodename in said(result), result
     assert fakes.tool.finish(child).code == 0
     assert fakes.a.settings()["token"] == fakes.b.settings()["token"] == ""
     assert other("setup").code == 0  # it is free again, and a second one is harmless

@@ -83,11 +83,12 @@ def test_catching_up_takes_too_long_and_a_takes_writes_again_in_time(ready):
     ready.tool.cutover.update(max_write_pause="1s", undo_budget="4s")
     ready.tool.write_config()
     ready.b.pause_apply(False)
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="fence:begin=delay:1500", json=True)
     with ready.load(writers=4, pause_s=0.005) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        wait_for(lambda: ready.at_phase("fence"), 40, "the run is at its fence")
-        ready.b.pause_apply(True)
+        with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="fence:begin", json=True) as child:
+            ready.b.pause_apply(True)
+            at = load.count()
+            wait_for(lambda: load.count() > at + 20, 20, "b has something to catch up with")
         result = ready.tool.finish(child, 60)
     ready.b.pause_apply(False)
     assert result.code == 4, result
@@ -139,13 +140,10 @@ def test_a_frozen_server_never_hangs_the_tool(ready, point, side):
     phase = point.split(":")[0]
     with ready.load(writers=3, timeout_s=1.0) as load:
         wait_for(lambda: load.count() > 10, 20, "the load runs")
-        met, go = ready.box.folder / "met", ready.box.folder / "met.go"
-        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"{point}=hold", env={"CHANGEOVER_FAULT_MET": str(met)})
-        wait_for(lambda: child.poll() is not None or (met.exists() and point in met.read_text()), 40, f"the run is at {phase}")
-        server = ready.server(side)
-        if server.pid():  # a fence that stops the server leaves nothing to freeze
-            server.freeze()
-        go.touch()  # frozen there, however slow this machine is
+        with ready.tool.held("cutover", "--yes", "--when-ready=20s", at=point) as child:
+            server = ready.server(side)
+            if server.pid():  # a fence that stops the server leaves nothing to freeze
+                server.freeze()
         try:
             if phase not in ("open", "reverse"):
                 wait_for(lambda: child.poll() is not None, 40 if phase == "warm_up" else 12, "the tool ends while the server is frozen")
@@ -160,10 +158,9 @@ def test_a_frozen_server_never_hangs_the_tool(ready, point, side):
 
 
 def test_a_second_operator_on_this_machine_is_refused(ready):
-    first = ready.tool.spawn("cutover", "--yes", fault="fence:begin=delay:3000")
-    wait_for(lambda: ready.at_phase("warm_up"), 30, "the first run is under way")
-    second = ready.tool("cutover", "--yes")
-    assert second.code == 75, second
+    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="fence:begin") as first:
+        second = ready.tool("cutover", "--yes")
+        assert second.code == 75, second
     assert ready.tool.finish(first).code in (0, 4)
 
 

@@ -153,9 +153,8 @@ def test_b_killed_while_it_has_a_vote_and_a_is_in_service_again(box, member, pha
     scene = made(box, member)
     with scene.load(writers=3, timeout_s=1.0) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"{phase}:begin=delay:1500")
-        wait_for(lambda: scene.at_phase(phase), 40, f"the run is at {phase}")
-        scene.b.kill()
+        with scene.tool.held("cutover", "--yes", "--when-ready=20s", at=f"{phase}:begin") as child:
+            scene.b.kill()
         result = scene.tool.finish(child, 60)
         assert result.code in (4, 5, -9), result
         scene.tool.wait_quiet()
@@ -189,9 +188,8 @@ def test_b_that_is_behind_keeps_a_from_stepping_down(box, member):
         pytest.skip(f"{member}: the sandbox can't hold up applying")
     with scene.load(writers=3, timeout_s=1.0) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="commit:begin=delay:1500")
-        wait_for(lambda: scene.at_phase("commit"), 40, "the run is at its decision")
-        scene.b.pause_apply(True)
+        with scene.tool.held("cutover", "--yes", "--when-ready=20s", at="commit:begin") as child:
+            scene.b.pause_apply(True)
         result = scene.tool.finish(child, 60)
         scene.b.pause_apply(False)
         end_it(scene, load, result)
@@ -204,9 +202,8 @@ def test_other_members_are_kept_out_and_let_in_again(box, member):
     before = scene.a.member(third.host())
     with scene.load(writers=3) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="fence:begin=delay:1000")
-        wait_for(lambda: scene.at_phase("fence"), 40, "the run is at its fence")
-        assert scene.a.member(third.host())[1] == 0
+        with scene.tool.held("cutover", "--yes", "--when-ready=20s", at="fence:begin") as child:
+            assert scene.a.member(third.host())[1] == 0
         result = scene.tool.finish(child, 60)
         assert result.code == 0, result
         scene.primary = "b"

@@ -113,13 +113,9 @@ def test_a_statement_that_waits_for_a_row_is_ended_or_the_run_undone_as_configur
 
 def test_a_follower_that_answers_half_a_second_late_while_it_catches_up_ends_no_run(ready):
     """Its connection was given up after 0.2 s, and in the write pause there is no other."""
-    go = ready.box.folder / "met.go"
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="catch_up:begin=hold",
-                             env={"CHANGEOVER_FAULT_MET": str(ready.box.folder / "met")})
-    wait_for(lambda: ready.at_phase("catch_up"), 40, "the run catches up")
-    ready.b.freeze()
-    threading.Timer(0.5, ready.b.thaw).start()
-    go.touch()
+    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="catch_up:begin") as child:
+        ready.b.freeze()
+        threading.Timer(0.5, ready.b.thaw).start()
     result = ready.tool.finish(child, 60)
     ready.note(result.code, "a")
     assert result.code == 0, result
@@ -132,16 +128,12 @@ def test_read_only_on_a_follower_waits_for_what_is_being_applied(ready):
     holder.cursor().execute("SET SESSION TRANSACTION ISOLATION LEVEL SERIALIZABLE")
     holder.begin()
     holder.cursor().execute("SELECT * FROM ledger WHERE k = 'before-1'")
-    go = ready.box.folder / "met.go"
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="warm_up.target_read_only:before=hold",
-                             env={"CHANGEOVER_FAULT_MET": str(ready.box.folder / "met")})
-    wait_for((ready.box.folder / "met").exists, 40, "the run is about to make B refuse writes")
-    ready.a.query("UPDATE app.ledger SET k = 'before-1b' WHERE k = 'before-1'")
 
     def locks(what):
         return ready.b.query(f"SELECT ID FROM information_schema.PROCESSLIST WHERE {what}")
-    wait_for(lambda: ready.b.query("SELECT 1 FROM performance_schema.data_lock_waits"), 20, "the applier waits for the row")
-    go.touch()
+    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="warm_up.target_read_only:before") as child:
+        ready.a.query("UPDATE app.ledger SET k = 'before-1b' WHERE k = 'before-1'")
+        wait_for(lambda: ready.b.query("SELECT 1 FROM performance_schema.data_lock_waits"), 20, "the applier waits for the row")
     ours = "STATE LIKE 'Waiting for%lock' AND INFO LIKE '%read_only%' AND ID <> CONNECTION_ID()"
     for _ in range(2):
         wait_for(lambda: locks(ours), 20, "read_only waits for the applier", 0.02)
@@ -168,9 +160,8 @@ def test_an_a_that_restarts_between_the_proof_and_the_commit_is_not_committed(re
     with ready.load(writers=3, follow=False) as load:
         wait_for(lambda: load.count() > 10, 20, "the load runs")
         since = now_ns()
-        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="promote:begin=delay:2500")
-        wait_for(lambda: ready.at_phase("promote"), 40, "the run is at its promotion")
-        ready.a.crash_and_restart()
+        with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="promote:begin") as child:
+            ready.a.crash_and_restart()
         result = ready.tool.finish(child, 60)
         assert result.code in (4, 5, -9), result
         assert ready.settle("a") == "a"
@@ -182,13 +173,11 @@ def test_a_client_that_reads_on_b_can_not_write_there_after_the_promotion(ready)
     ready.tool.cutover.update(max_write_pause="10s")
     ready.tool.write_config()
     ready.b.query("SET GLOBAL max_connections=80")
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="promote:end=delay:1500")
-    wait_for(lambda: ready.at_phase("promote"), 40, "the run is at its promotion")
     with ready.load(writers=2, kinds=("superuser", "ordinary")) as load:
-        wait_for(lambda: min(writer.tried for writer in load.writers) > 5, 20, "they try while B is promoted and closed")
-        before = load.count("b")
-        committed = ready.ask_journal("SELECT 1 FROM phase WHERE name = 'open'")
-        assert committed or before == 0, load.entries()[:3]
+        with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="promote:end") as child:
+            tried = [writer.tried for writer in load.writers]
+            wait_for(lambda: all(writer.tried > at + 5 for writer, at in zip(load.writers, tried)), 20, "they try while B is promoted and closed")
+            assert load.count("b") == 0, load.entries()[:3]
         result = ready.tool.finish(child, 60)
     ready.note(result.code, "a")
     assert result.code in (0, 4), result

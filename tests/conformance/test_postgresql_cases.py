@@ -1,5 +1,4 @@
 """Counter-examples of PostgreSQL: each was tried on a real server, and broke an earlier draft of the protocol."""
-import threading
 import time
 
 import psycopg2
@@ -13,14 +12,6 @@ from sandbox.wait import wait_for
 pytestmark = pytest.mark.engines("postgresql")
 
 
-def held(scene, point, ms=3000, **how):
-    """A cutover that stands still for so long at a point; returns when it is in that phase."""
-    child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"{point}=delay:{ms}", **how)
-    phase = point.split(":")[0]
-    wait_for(lambda: child.poll() is not None or scene.at_phase(phase), 40, f"the run is at {phase}")
-    return child
-
-
 def refused(server, user, database, statement="SELECT 1"):
     try:
         server.query(statement, database, user)
@@ -30,11 +21,10 @@ def refused(server, user, database, statement="SELECT 1"):
 
 
 def test_04_a_superuser_is_held_by_the_fence_and_by_the_closure(ready):
-    child = held(ready, "capture:end")
-    time.sleep(0.3)
-    for database in ("app", "postgres", "template1"):
-        assert "not currently accepting connections" in (refused(ready.a, "postgres", database) or "")
-        assert "pg_hba.conf" in (refused(ready.b, "postgres", database) or "")
+    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="capture:end") as child:
+        for database in ("app", "postgres", "template1"):
+            assert "not currently accepting connections" in (refused(ready.a, "postgres", database) or "")
+            assert "pg_hba.conf" in (refused(ready.b, "postgres", database) or "")
     assert ready.tool.finish(child, 60).code == 0
 
 
@@ -284,13 +274,9 @@ def test_10_a_restart_of_a_between_proof_and_commit_is_seen(ready):
     """The proof is taken again after the last promotion."""
     with ready.load(writers=4) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        runs = ready.runs()
-        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="promote:begin=delay:2000", json=True)
-        wait_for(lambda: ready.at_phase("promote", after=runs), 60, "everything is proven")
-        restart = threading.Thread(target=ready.a.crash_and_restart)
-        restart.start()
+        with ready.tool.held("cutover", "--yes", "--when-ready=20s", "--max-write-pause=30s", at="promote:begin", json=True) as child:
+            ready.a.crash_and_restart()
         result = ready.tool.finish(child, 120)
-        restart.join(60)
         assert result.code in (4, 5), result
         assert ready.settle("a") == "a"
     ready.check(load, "a", committed=False)
@@ -332,8 +318,8 @@ def test_an_account_that_loses_its_right_in_the_middle_ends_with_one_open_side(s
     before = scene.a.settings(), scene.b.settings()
     with scene.load(writers=3) as load:
         wait_for(lambda: load.count() > 10, 20, "the load runs")
-        child = held(scene, f"{phase}:begin", json=True)
-        of_mover(scene, "NOSUPERUSER", database)
+        with scene.tool.held("cutover", "--yes", "--when-ready=20s", at=f"{phase}:begin", json=True) as child:
+            of_mover(scene, "NOSUPERUSER", database)
         result = scene.tool.finish(child, 90)
         assert result.code in (1, 4, 5), result
         assert "permission denied" in result.out or "superuser" in result.out, result

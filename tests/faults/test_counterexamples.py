@@ -1,7 +1,6 @@
 """Every counter-example that the protocol must survive has a test: the table in docs/faults.md names them, and what it names
 is there. Those that belong to no other suite are here."""
 import ast
-import pathlib
 import re
 
 import pytest
@@ -66,16 +65,12 @@ def ready(box, engine):
                                          pytest.param("postgresql", "tool", marks=pytest.mark.full), ("postgresql", "guardian")])
 def test_an_undo_serves_the_old_primary_while_the_target_is_frozen(ready, who):
     """Whatever has to be done to the target waits; A doesn't."""
-    met = ready.box.folder / "met"
-    env = {"CHANGEOVER_FAULT_MET": str(met)}
     after = "prove:end=error" if who == "tool" else "prove:end=kill"
     with ready.load(writers=4, timeout_s=1.0) as load:
         wait_for(lambda: load.count("a") > 10, 20, "the load runs")
-        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"prove:end=hold,{after}", env=env)
-        wait_for(lambda: met.exists() or child.poll() is not None, 40, "the run is proven")
-        at = load.count("a")
-        ready.b.freeze()
-        pathlib.Path(f"{met}.go").touch()
+        with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="prove:end", fault=after) as child:
+            at = load.count("a")
+            ready.b.freeze()
         wait_for(lambda: load.count("a") > at + 10, 20, "A takes writes, the target being frozen")
         ready.b.thaw()
         result = ready.tool.finish(child, 90)

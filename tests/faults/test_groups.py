@@ -1,6 +1,5 @@
 """Several pairs in one migration go together or not at all, also when one of them can't vote; on the fake engine, and on real
 servers of several engines at once."""
-import pathlib
 
 import pytest
 
@@ -139,23 +138,15 @@ def test_a_group_of_real_engines_goes_there_and_back_under_load(real):
     load.check_not_lost("a")
 
 
-def met_file(scene):
-    met = scene.box.folder / "met"
-    return met, {"CHANGEOVER_FAULT_MET": str(met)}
-
-
 @pytest.mark.parametrize("number", ONE_OF_THREE, ids=REAL.split("+"))
 def test_a_target_that_freezes_undoes_all_pairs_of_the_group(real, number):
     """One pair's B doesn't answer any more when it is to be promoted: no pair goes."""
-    met, env = met_file(real)
     victim = real.pairs[number].b
     with real.loads(writers=3, timeout_s=1.0) as load:
         since = now_ns()
         wait_for(lambda: load.count("a") > 10, 30, "the load runs")
-        child = real.tool.spawn("cutover", "--yes", "--when-ready=30s", "--max-write-pause=4s", fault="promote:begin=hold", env=env)
-        wait_for(lambda: met.exists() or child.poll() is not None, 60, "the run is to promote")
-        victim.freeze()
-        pathlib.Path(f"{met}.go").touch()
+        with real.tool.held("cutover", "--yes", "--when-ready=30s", "--max-write-pause=4s", at="promote:begin") as child:
+            victim.freeze()
         result = real.tool.finish(child, 90)
         assert result.code in (4, 5, -9), result
         at = load.count("a")
@@ -169,15 +160,12 @@ def test_a_target_that_freezes_undoes_all_pairs_of_the_group(real, number):
 
 @pytest.mark.parametrize("number", ONE_OF_THREE, ids=REAL.split("+"))
 def test_a_primary_that_dies_in_the_pause_undoes_all_pairs_of_the_group(real, number):
-    met, env = met_file(real)
     victim = real.pairs[number].a
     with real.loads(writers=3, timeout_s=1.0) as load:
         since = now_ns()
         wait_for(lambda: load.count("a") > 10, 30, "the load runs")
-        child = real.tool.spawn("cutover", "--yes", "--when-ready=30s", fault="prove:begin=hold", env=env)
-        wait_for(lambda: met.exists() or child.poll() is not None, 60, "the run is to prove")
-        victim.kill()
-        pathlib.Path(f"{met}.go").touch()
+        with real.tool.held("cutover", "--yes", "--when-ready=30s", at="prove:begin") as child:
+            victim.kill()
         victim.start()
         result = real.tool.finish(child, 90)
         assert result.code in (4, 5, -9), result

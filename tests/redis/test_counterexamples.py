@@ -61,10 +61,9 @@ def test_a_b_without_persistence_that_restarts_empty_does_not_destroy_a(box):
 
 @pytest.mark.parametrize("point", ["prove", "promote", "commit"])
 def test_an_a_that_restarts_between_proof_and_commit_is_seen(ready, point):
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=f"{point}:begin=delay:1500", json=True)
     with ready.load(writers=3) as load:
-        wait_for(lambda: ready.at_phase(point), 40, f"the run is at {point}")
-        ready.a.crash_and_restart()
+        with ready.tool.held("cutover", "--yes", "--when-ready=20s", at=f"{point}:begin", json=True) as child:
+            ready.a.crash_and_restart()
         result = ready.tool.finish(child)
         side = ready.settle("a")
         assert result.code == (0 if side == "b" else 4) or side == "a", result
@@ -84,12 +83,12 @@ def test_a_pause_that_ends_early_lets_no_write_through(ready):
             except redis.RedisError as error:
                 answers.append(error)
 
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="capture:end=delay:1500")
-    wait_for(lambda: ready.at_phase("capture"), 40, "the fence is set")
-    wait_for(lambda: run(ready.a, "CONFIG", "GET", "min-replicas-to-write")[1] == "999", 5, "the fence is set")
-    run(ready.a, "CLIENT", "UNPAUSE")
-    thread = threading.Thread(target=knock)
-    thread.start()
+    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="capture:end") as child:
+        assert run(ready.a, "CONFIG", "GET", "min-replicas-to-write")[1] == "999"
+        run(ready.a, "CLIENT", "UNPAUSE")
+        thread = threading.Thread(target=knock)
+        thread.start()
+        wait_for(lambda: len(answers) > 3, 20, "somebody has tried to write")
     result = ready.tool.finish(child)
     stop.set()
     thread.join(20)
@@ -116,11 +115,10 @@ def test_how_the_old_primary_follows_is_in_the_report(ready):
 
 def test_a_write_that_came_in_because_the_fence_was_taken_down_is_seen_and_kept(ready):
     """An administrator takes the fence down between the capture and the commit: the run is undone and his write is there."""
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="prove:begin=delay:1500")
-    wait_for(lambda: ready.at_phase("prove"), 40, "the run is at prove")
-    run(ready.a, "CLIENT", "UNPAUSE")
-    run(ready.a, "CONFIG", "SET", "min-replicas-to-write", "0")
-    run(ready.a, "SET", "through", "x")
+    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="prove:begin") as child:
+        run(ready.a, "CLIENT", "UNPAUSE")
+        run(ready.a, "CONFIG", "SET", "min-replicas-to-write", "0")
+        run(ready.a, "SET", "through", "x")
     result = ready.tool.finish(child)
     assert result.code == 4, result
     assert ready.open_side() == "a" and run(ready.a, "GET", "through") == "x"

@@ -25,13 +25,9 @@ def unwritable(server):
 
 def cutover_with(scene, server, phase, *faults):
     """A cutover in which the config file can't be written from the beginning of that phase on, until what `resume` says then."""
-    met, go = scene.box.folder / "met", scene.box.folder / "met.go"
-    child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", json=True, fault=",".join([f"{phase}:begin=hold", *faults]),
-                             env={"CHANGEOVER_FAULT_MET": str(met)})
-    wait_for(lambda: child.poll() is not None or (met.exists() and phase in met.read_text()), 60, f"phase {phase}")
-    assert child.poll() is None, scene.tool.finish(child)
-    with unwritable(server):
-        go.touch()
+    with contextlib.ExitStack() as disk:
+        with scene.tool.held("cutover", "--yes", "--when-ready=20s", at=f"{phase}:begin", json=True, fault=",".join(faults)) as child:
+            disk.enter_context(unwritable(server))
         result = scene.tool.finish(child, 90)
         for pid in scene.tool.guardians():  # one that insists
             process.send(pid, 9)

@@ -67,11 +67,8 @@ def test_a_resolver_that_hangs_from_the_fence_on_costs_the_run_nothing(box, reso
     environment, flag = resolver
     for fault, code in (("promote:end=error", 4), (None, 0)):
         scene.caught_up()
-        faults = ",".join(filter(None, ["fence:begin=delay:700", fault]))
-        runs = scene.runs()
-        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=faults, env=environment, json=True)
-        wait_for(lambda: child.poll() is not None or scene.at_phase("fence", runs), 40, "the run is at fence")
-        flag.touch()
+        with scene.tool.held("cutover", "--yes", "--when-ready=20s", at="fence:begin", fault=fault, env=environment, json=True) as child:
+            flag.touch()
         try:
             result = scene.tool.finish(child, 60)
         finally:
@@ -134,12 +131,10 @@ def test_others_fill_both_servers_in_the_middle_of_a_run(box, fault, code):
             except Exception:  # the server is full: again, when somebody leaves
                 stop.wait(0.005)
 
-    faults = ",".join(filter(None, ["fence:begin=delay:700", fault]))
-    child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault=faults, json=True)
-    wait_for(lambda: child.poll() is not None or scene.at_phase("fence"), 40, "the run is at fence")
     threads = [threading.Thread(target=fill, args=(server,)) for server in (scene.a, scene.b)]
-    for thread in threads:
-        thread.start()
+    with scene.tool.held("cutover", "--yes", "--when-ready=20s", at="fence:begin", fault=fault, json=True) as child:
+        for thread in threads:
+            thread.start()
     try:
         if code == 0:
             wait_for(lambda: child.poll() is not None or scene.at_phase("reverse"), 40, "the run is at reverse")

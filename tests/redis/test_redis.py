@@ -91,9 +91,8 @@ def test_a_server_filled_with_clients_is_refused_before_and_not_lost_in_between(
 
     with ready.load(writers=2) as load:
         wait_for(lambda: load.count() > 10, 20, "the load runs")
-        child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="fence:begin=delay:700", json=True)
-        wait_for(lambda: ready.at_phase("fence"), 20, "the run is at fence")
-        fill()
+        with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="fence:begin", json=True) as child:
+            fill()
         result = ready.tool.finish(child)
         assert result.code == 0, result
     for connection in crowd:

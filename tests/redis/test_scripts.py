@@ -121,9 +121,8 @@ def test_rights_in_an_acl_file_are_taken_and_given_back_there(box, engine):
 
 def test_a_user_who_is_made_under_the_fence_is_seen_and_the_run_undone(ready):
     """An administrator can do it; before the commit the run is undone, not gone on with."""
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="prove:begin=delay:1500", json=True)
-    wait_for(lambda: ready.at_phase("prove"), 40, "the run proves")
-    run_command(ready.a, *NEW_USER)
+    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="prove:begin", json=True) as child:
+        run_command(ready.a, *NEW_USER)
     result = ready.tool.finish(child)
     assert result.code == 4, result
     assert ready.open_side() == "a"
@@ -154,10 +153,9 @@ def test_a_script_queued_before_the_fence_is_never_executed_on_the_old_primary(r
         except redis.RedisError as error:
             answers.append(error)
 
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="capture:end=delay:700")
-    wait_for(lambda: ready.at_phase("capture"), 40, "the fence is set")
-    thread = threading.Thread(target=end)
-    thread.start()
+    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="capture:end") as child:
+        thread = threading.Thread(target=end)
+        thread.start()
     result = ready.tool.finish(child)
     thread.join(30)
     connection.close()

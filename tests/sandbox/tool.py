@@ -1,4 +1,5 @@
 """The program under test: writes its config, runs it, reads what it says."""
+import contextlib
 import json
 import os
 import pathlib
@@ -78,6 +79,21 @@ class Tool:
         child.takes_guardian_along = "kill_both" in f"{fault} {guardian_fault}"
         self.running.append(child)
         return child
+
+    @contextlib.contextmanager
+    def held(self, *arguments, at, fault=None, env=None, **how):
+        """Starts it and yields the Popen when it stands at the fault point `at`; it goes on from there when the block is left."""
+        met, go = (self.box.folder / f"{self.name}.{name}" for name in ("met", "met.go"))
+        for path in (met, go):
+            path.unlink(missing_ok=True)
+        child = self.spawn(*arguments, fault=",".join(filter(None, [f"{at}=hold", fault])),
+                           env={"CHANGEOVER_FAULT_MET": str(met), **(env or {})}, **how)
+        try:
+            wait_for(lambda: child.poll() is not None or (met.exists() and f" {at}#" in met.read_text()), 60, f"it is at {at}")
+            assert child.poll() is None, f"it never was at {at}: {self.finish(child)}"
+            yield child
+        finally:
+            go.touch()
 
     def finish(self, child, timeout_s=60.0):
         try:
