@@ -30,13 +30,6 @@ void my_clone_describe(struct co_call *call, struct co_text *ret)
         user);
 }
 
-static const char *source_address(struct co_call *call, int *ret_port)
-{
-    const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
-    *ret_port = peer->peer_port ? peer->peer_port : peer->port ? peer->port : 3306;
-    return peer->peer_address ? peer->peer_address : peer->address;
-}
-
 static enum co_result plugin_there(struct co_call *call, struct co_conn *conn, bool *ret)
 {
     MY_SETS_AUTO sets = {0};
@@ -146,14 +139,14 @@ static void show_progress(void *arg)
 /* The statement itself: it ends with the connection, when the server restarts. */
 static enum co_result run_clone(struct co_call *call)
 {
-    int port = 0;
-    const char *address = source_address(call, &port), *tls = my_link_tls(call);
+    unsigned port = 0;
+    const char *address = my_source_place(call, call->side, &port), *tls = my_link_tls(call);
     const struct co_endpoint_config *source = call->host->endpoint(call->ctx, call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
     enum co_side source_side = call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A;
     MY_STR_AUTO sql = {0};
     my_str_addf(&sql,
                 "SET PERSIST super_read_only=1;SET PERSIST read_only=1;SET PERSIST event_scheduler=OFF;SET GLOBAL "
-                "super_read_only=0;SET GLOBAL clone_valid_donor_list='%s:%d';",
+                "super_read_only=0;SET GLOBAL clone_valid_donor_list='%s:%u';",
                 address, port);
     struct co_call brief = my_brief(call, 60000);
     enum co_result r = my_change(&brief, call->conn, my_cstr(&sql), NULL);
@@ -162,7 +155,7 @@ static enum co_result run_clone(struct co_call *call)
     my_str_clear(&sql);
     my_str_add(&sql, "CLONE INSTANCE FROM ");
     my_str_account(&sql, source->user ? source->user : "root", address);
-    my_str_addf(&sql, ":%d IDENTIFIED BY ", port);
+    my_str_addf(&sql, ":%u IDENTIFIED BY ", port);
     my_str_quote(&sql, call->host->secret(call->ctx, source_side, CO_SECRET_PASSWORD));
     my_str_add(&sql, strcmp(tls, "off") == 0 ? "" : " REQUIRE SSL");
     const struct co_endpoint_config *own = call->host->endpoint(call->ctx, call->side);

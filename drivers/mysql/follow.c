@@ -77,18 +77,33 @@ static void follow_take(MYSQL_RES *res, MYSQL_ROW row, struct my_follow *f)
     f->filters = strdup(my_cstr(&filters));
 }
 
+const char *my_source_place(struct co_call *call, enum co_side side, unsigned *ret_port)
+{
+    const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
+    *ret_port = (unsigned)(peer->peer_port ? peer->peer_port : peer->port ? peer->port : 3306);
+    return peer->peer_address ? peer->peer_address : peer->address;
+}
+
+/* Of several replications: 4 leads to the other side, 3 to its address (through another port), 2 is the default one. */
+static unsigned fits(const char *host, const char *port, const char *channel, const char *address, unsigned wanted_port)
+{
+    if (address && strcmp(host, address) == 0)
+        return my_int(port, 0) == (int64_t)wanted_port ? 4 : 3;
+    return channel && !*channel ? 2 : 1;
+}
+
 /* With several replications, the one that leads to the other side is ours: by address, else the default one, else the first. */
 static enum co_result follow_pick(struct co_call *call, struct co_conn *conn, MYSQL_RES *res, struct my_follow *ret)
 {
-    const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, conn->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
-    const char *address = peer->peer_address ? peer->peer_address : peer->address;
+    unsigned port = 0;
+    const char *address = my_source_place(call, conn->side, &port);
     unsigned best = 0, rows = 0, chosen = 0;
     for (MYSQL_ROW row; res && (row = mysql_fetch_row(res)); rows++) {
         const char *host = my_column(res, row, "Master_Host", "Source_Host");
         const char *channel = my_column(res, row, "Connection_name", "Channel_Name");
         if (!host || !*host) /* a row without a source stays after some resets, and after a dump was loaded */
             continue;
-        unsigned fit = address && strcmp(host, address) == 0 ? 3 : channel && !*channel ? 2 : 1;
+        unsigned fit = fits(host, my_column(res, row, "Master_Port", "Source_Port"), channel, address, port);
         if (fit > best) {
             best = fit;
             chosen = rows;
@@ -111,6 +126,24 @@ enum co_result my_follow_read(struct co_call *call, struct co_conn *conn, struct
     MY_SETS_AUTO sets = {0};
     enum co_result r = my_read(call, conn, my_word_status(conn), &sets);
     return r == CO_DONE && sets.count ? follow_pick(call, conn, sets.set[0], ret) : r;
+}
+
+enum co_result my_follow_right(struct co_call *call, const struct my_follow *f, bool *ret)
+{
+    unsigned port = 0;
+    const char *address = my_source_place(call, call->side, &port);
+    *ret = address && strcmp(address, f->host) == 0 && port == f->port;
+    if (*ret || !call->other || !f->source_id)
+        return CO_DONE;
+    MY_SETS_AUTO sets = {0};
+    enum co_result r = my_read(call, call->other, "SELECT @@GLOBAL.server_id", &sets);
+    *ret = r == CO_DONE && (uint64_t)my_int(my_value(&sets, 0, 0), 0) == f->source_id;
+    return r;
+}
+
+enum co_result my_follow_from(struct co_call *call, MYSQL_RES *res, struct my_follow *ret)
+{
+    return follow_pick(call, call->conn, res, ret);
 }
 
 static enum co_result read_text(struct co_call *call, const char *expression, struct co_text *ret)
@@ -337,6 +370,15 @@ static enum co_result wait_piece(struct co_call *call, const char *position, dou
         enum co_order order = my_pos_compare(my_cstr(&applied), position);
         *ret_state = order == CO_ORDER_EQUAL || order == CO_ORDER_AHEAD ? 0 : 1;
     }
+    return r;
+}
+
+enum co_result my_wait_once(struct co_call *call, const char *position, double seconds, bool *ret_reached)
+{
+    int state = 1;
+    MY_FOLLOW_AUTO f = {0};
+    enum co_result r = wait_piece(call, position, seconds, &state, &f);
+    *ret_reached = r == CO_DONE && state == 0;
     return r;
 }
 

@@ -181,10 +181,18 @@ struct my_follow {
 #define MY_FOLLOW_AUTO __attribute__((cleanup(my_follow_done))) struct my_follow
 void my_follow_done(struct my_follow *f);
 enum co_result my_follow_read(struct co_call *call, struct co_conn *conn, struct my_follow *ret);
+/* Where the server of that side reaches the other one, as the config has it. */
+const char *my_source_place(struct co_call *call, enum co_side side, unsigned *ret_port);
+/* Is it the other side that is followed? Told by its server id where it can be asked, since it may go by several addresses. */
+enum co_result my_follow_right(struct co_call *call, const struct my_follow *f, bool *ret);
 enum co_result my_position(struct co_call *call, struct co_text *ret);
 enum co_result my_applied(struct co_call *call, struct co_text *ret);
 enum co_result my_link(struct co_call *call, struct co_link *ret);
 enum co_result my_wait_applied(struct co_call *call, const char *position);
+/* One wait of the server's own, of so many seconds at most. */
+enum co_result my_wait_once(struct co_call *call, const char *position, double seconds, bool *ret_reached);
+/* The same row, from the result set of my_word_status() in a packet. */
+enum co_result my_follow_from(struct co_call *call, MYSQL_RES *res, struct my_follow *ret);
 
 /* ---- file.c: positions of a server without GTIDs ---- */
 void my_file_text(const char *uuid, const char *file, const char *offset, struct my_str *ret);
@@ -264,6 +272,12 @@ enum co_result my_sessions_probe_of(struct co_call *call, enum my_scope scope, e
 enum co_result my_sessions_end_running(struct co_call *call, unsigned *ret_ended);
 enum co_result my_drain(struct co_call *call, bool end, struct co_text *remaining);
 enum co_result my_end_sessions(struct co_call *call, const char *keep_actor);
+
+/* ---- level.c ---- */
+bool my_level_wanted(struct co_call *call);
+enum co_result my_level_describe(struct co_call *call, struct co_text *ret);
+enum co_result my_level_probe(struct co_call *call, enum co_presence *ret);
+enum co_result my_level_apply(struct co_call *call);
 
 /* ---- proof.c ---- */
 enum co_result my_prepare(struct co_call *call);

@@ -219,17 +219,10 @@ static enum co_result proof_source(struct co_call *call, const char *position)
     return my_closed_holds(call, &closed) ? CO_DONE : not_closed(call, &closed, "the fence doesn't hold any more");
 }
 
-/* The target has exactly the source's history and nothing of its own. */
-static enum co_result proof_position(struct co_call *call, const char *position)
+/* The target has exactly the source's history and nothing of its own. `row`: of the set, what target_sql() asks for. */
+static enum co_result proof_position(struct co_call *call, const char *position, const struct my_sets *sets, unsigned row)
 {
-    MY_STR_AUTO sql = {0};
-    MY_SETS_AUTO sets = {0};
-    my_str_addf(&sql, "SELECT %s,%s,%s", my_expr_applied(call->conn), my_expr_position(call->conn),
-                my_is_mysql(call->conn) ? "1" : "@@GLOBAL.log_slave_updates AND @@GLOBAL.log_bin");
-    enum co_result r = my_read(call, call->conn, my_cstr(&sql), &sets);
-    if (r != CO_DONE)
-        return r;
-    const char *applied = my_value(&sets, 0, 0), *own = my_value(&sets, 0, 1);
+    const char *applied = my_value(sets, row, 0), *own = my_value(sets, row, 1);
     enum co_order order = my_pos_compare(applied ? applied : "", position);
     if (order != CO_ORDER_EQUAL && order != CO_ORDER_AHEAD)
         return my_fail(call, CO_NO_EFFECT, CO_E_DATA, "", "the target has applied %s, not %s", applied ? applied : "nothing",
@@ -238,7 +231,7 @@ static enum co_result proof_position(struct co_call *call, const char *position)
     enum co_order of_own = own && *own ? my_pos_compare(position, own) : CO_ORDER_AHEAD;
     bool same = my_is_mysql(call->conn)
                     ? order == CO_ORDER_EQUAL
-                    : !my_truth(my_value(&sets, 0, 2)) || of_own == CO_ORDER_EQUAL || of_own == CO_ORDER_AHEAD;
+                    : !my_truth(my_value(sets, row, 2)) || of_own == CO_ORDER_EQUAL || of_own == CO_ORDER_AHEAD;
     if (!same)
         return my_fail(call, CO_NO_EFFECT, CO_E_DATA,
                        "Find the transactions that were made on the target itself, and what made them.",
@@ -246,31 +239,46 @@ static enum co_result proof_position(struct co_call *call, const char *position)
     return CO_DONE;
 }
 
+static enum co_result proof_lineage(struct co_call *call, const char *lineage)
+{
+    const char *expected = call->host->note_get(call->ctx, CO_NOTE_PAIR, CO_SIDE_A, "lineage");
+    if (expected && lineage && strcmp(expected, lineage) != 0)
+        return my_fail(call, CO_NO_EFFECT, CO_E_MISMATCH, "", "the target is of another lineage: %s, not %s", lineage,
+                       expected);
+    return CO_DONE;
+}
+
+/* The parts of what proof_target() asks for besides whether the target is closed. */
+enum { OF_FOLLOWING, OF_LINEAGE, OF_POSITION };
+
+/* One packet for all of it, in the order in which it is judged: closed, then the replication, then the positions. Each packet
+ * of its own would be a turn of both machines in the write pause. */
 static enum co_result proof_target(struct co_call *call, const char *position)
 {
     MY_CLOSED_AUTO closed = {0};
     MY_FOLLOW_AUTO f = {0};
-    enum co_result r = my_closed_look(call, &closed);
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&sql,
+                "%s;SELECT (SELECT value FROM " MY_SCHEMA ".originals WHERE kind='lineage' AND a='' AND b='');SELECT %s,%s,%s",
+                my_word_status(call->conn), my_expr_applied(call->conn), my_expr_position(call->conn),
+                my_is_mysql(call->conn) ? "1" : "@@GLOBAL.log_slave_updates AND @@GLOBAL.log_bin");
+    if (sql.overflow)
+        return my_out_of_memory(call);
+    enum co_result r = my_closed_look_and(call, my_cstr(&sql), &closed, &sets);
     if (r != CO_DONE)
         return r;
     if (!my_closed_holds(call, &closed))
         return not_closed(call, &closed, "the target isn't closed");
-    r = my_follow_read(call, call->conn, &f);
+    r = sets.count > OF_POSITION ? my_follow_from(call, sets.set[OF_FOLLOWING], &f)
+                                 : my_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "", "the target's answer is incomplete");
     if (r != CO_DONE)
         return r;
     if (f.present && (f.sql_errno || f.others))
         return my_fail(call, CO_NO_EFFECT, CO_E_BROKEN, "", "the target's replication isn't sound: %s",
                        f.sql_errno ? f.sql_error : "it follows a third server too");
-    r = call->conn->by_file ? my_file_proof(call, &f, position) : proof_position(call, position);
-    if (r != CO_DONE)
-        return r;
-    MY_SETS_AUTO sets = {0};
-    r = my_read(call, call->conn, "SELECT value FROM " MY_SCHEMA ".originals WHERE kind='lineage' AND a='' AND b=''", &sets);
-    const char *expected = call->host->note_get(call->ctx, CO_NOTE_PAIR, CO_SIDE_A, "lineage");
-    if (r == CO_DONE && expected && my_value(&sets, 0, 0) && strcmp(expected, my_value(&sets, 0, 0)) != 0)
-        return my_fail(call, CO_NO_EFFECT, CO_E_MISMATCH, "", "the target is of another lineage: %s, not %s",
-                       my_value(&sets, 0, 0), expected);
-    return r;
+    r = call->conn->by_file ? my_file_proof(call, &f, position) : proof_position(call, position, &sets, OF_POSITION);
+    return r == CO_DONE ? proof_lineage(call, my_value(&sets, OF_LINEAGE, 0)) : r;
 }
 
 enum co_result my_proof(struct co_call *call, const char *position)

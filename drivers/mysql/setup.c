@@ -437,8 +437,8 @@ const char *my_link_tls(struct co_call *call)
 enum co_result my_follow_sql(struct co_call *call, struct co_conn *conn, struct my_str *sql, bool masked)
 {
     const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
-    const char *address = peer->peer_address ? peer->peer_address : peer->address;
-    int port = peer->peer_port ? peer->peer_port : peer->port ? peer->port : 3306;
+    unsigned port = 0;
+    const char *address = my_source_place(call, call->side, &port);
     const char *user = call->host->secret_user(call->ctx, CO_SECRET_REPLICATION);
     const char *password = call->host->secret(call->ctx, call->side, CO_SECRET_REPLICATION);
     const char *channel = call->run ? call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "channel") : NULL;
@@ -464,7 +464,7 @@ enum co_result my_follow_sql(struct co_call *call, struct co_conn *conn, struct 
     }
     my_str_addf(sql, "%s_HOST=", s);
     my_str_quote(sql, address);
-    my_str_addf(sql, ",%s_PORT=%d,%s_USER=", s, port, s);
+    my_str_addf(sql, ",%s_PORT=%u,%s_USER=", s, port, s);
     my_str_quote(sql, user ? user : "replicator");
     my_str_addf(sql, ",%s_PASSWORD=", s);
     if (masked)
@@ -504,28 +504,13 @@ enum co_result my_setup_follow_describe(struct co_call *call, struct co_text *re
     return r == CO_DONE ? say(call, ret, my_cstr(&sql)) : r;
 }
 
-/* The right source is told by its server id where it can be asked, since it may go by several addresses. */
-static enum co_result right_source(struct co_call *call, const struct my_follow *f, bool *ret)
-{
-    const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
-    const char *address = peer->peer_address ? peer->peer_address : peer->address;
-    int port = peer->peer_port ? peer->peer_port : peer->port ? peer->port : 3306;
-    *ret = address && strcmp(address, f->host) == 0 && (unsigned)port == f->port;
-    if (*ret || !call->other || !f->source_id)
-        return CO_DONE;
-    MY_SETS_AUTO sets = {0};
-    enum co_result r = my_read(call, call->other, "SELECT @@GLOBAL.server_id", &sets);
-    *ret = r == CO_DONE && (uint64_t)my_int(my_value(&sets, 0, 0), 0) == f->source_id;
-    return r;
-}
-
 enum co_result my_setup_follow_probe(struct co_call *call, enum co_presence *ret)
 {
     MY_FOLLOW_AUTO f = {0};
     bool right = false;
     enum co_result r = my_follow_read(call, call->conn, &f);
     if (r == CO_DONE && f.present)
-        r = right_source(call, &f, &right);
+        r = my_follow_right(call, &f, &right);
     *ret = !f.present ? CO_ABSENT : right && (f.gtid || call->conn->by_file) && !f.io_no && f.sql_yes ? CO_PRESENT : CO_PARTIAL;
     return r;
 }
@@ -536,7 +521,7 @@ enum co_result my_setup_follow_apply(struct co_call *call)
     bool right = false;
     enum co_result r = my_follow_read(call, call->conn, &f);
     if (r == CO_DONE && f.present)
-        r = right_source(call, &f, &right);
+        r = my_follow_right(call, &f, &right);
     if (r != CO_DONE)
         return r;
     if (f.present && !right)

@@ -317,12 +317,12 @@ static enum co_result follow_describe(struct co_call *call, struct co_text *ret)
 static enum co_result follow_probe(struct co_call *call, enum co_presence *ret)
 {
     MY_FOLLOW_AUTO f = {0};
+    bool right = false;
     enum co_result r = my_follow_read(call, call->conn, &f);
+    if (r == CO_DONE && f.present)
+        r = my_follow_right(call, &f, &right);
     if (r != CO_DONE)
         return r;
-    const struct co_endpoint_config *peer = call->host->endpoint(call->ctx, call->side == CO_SIDE_A ? CO_SIDE_B : CO_SIDE_A);
-    const char *address = peer->peer_address ? peer->peer_address : peer->address;
-    bool right = f.present && address && strcmp(f.host, address) == 0;
     *ret = !f.present ? CO_ABSENT : right && !f.io_no && f.sql_yes ? CO_PRESENT : CO_PARTIAL;
     return CO_DONE;
 }
@@ -516,6 +516,8 @@ const struct co_step my_steps[] = {
          my_read_only_held, my_read_only_hold, my_read_only_restore),
     STEP("warm_up.target_sessions", "end the target's client sessions", CO_PHASE_WARM_UP, CO_TARGET, CO_STEP_NO_WAY_BACK, NULL,
          sessions_describe, my_sessions_probe, my_sessions_end_all, NULL),
+    STEP("warm_up.target_level", "let the target come level with the source", CO_PHASE_WARM_UP, CO_TARGET,
+         CO_STEP_BOTH | CO_STEP_NO_WAY_BACK, my_level_wanted, my_level_describe, my_level_probe, my_level_apply, NULL),
 
     /* fence */
     STEP("fence.accounts", "lock every account of the source", CO_PHASE_FENCE, CO_SOURCE, 0, NULL, accounts_describe,
