@@ -332,10 +332,13 @@ static enum co_result follow_apply(struct co_call *call)
 {
     MY_FOLLOW_AUTO f = {0};
     MY_STR_AUTO sql = {0};
+    bool right = false;
     enum co_result r = my_follow_read(call, call->conn, &f);
+    if (r == CO_DONE && f.present)
+        r = my_follow_right(call, &f, &right);
     if (r != CO_DONE)
         return r;
-    if (f.present && call->conn->by_file) { /* stopped, and it knows from where */
+    if (right && call->conn->by_file) { /* stopped, and it knows from where */
         my_str_addf(&sql, "START %s", my_word_replica(call->conn));
         my_add_channel(call->conn, f.channel, &sql);
         my_str_add(&sql, ";");

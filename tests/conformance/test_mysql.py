@@ -388,3 +388,42 @@ def test_a_clone_over_a_b_that_holds_data_is_refused_unless_told_so(scene):
     result = scene.tool("setup", json=True)
     assert result.code == 1 and "precious" in result.out + result.err, result
     assert scene.b.query("SHOW DATABASES LIKE 'precious'")
+
+
+def towards(scene, port, channel=""):
+    """Statements that make a server follow whoever is at that port of this host."""
+    password = (scene.box.folder / "my.password").read_text(encoding="ascii").strip()
+    if scene.engine == "mysql":
+        return [f"CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={port}, SOURCE_USER='changeover_repl', "
+                f"SOURCE_PASSWORD='{password}', SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1 FOR CHANNEL '{channel}'",
+                f"START REPLICA FOR CHANNEL '{channel}'"]
+    name = f" '{channel}'" if channel else ""
+    return [f"CHANGE MASTER{name} TO MASTER_HOST='127.0.0.1', MASTER_PORT={port}, MASTER_USER='changeover_repl', "
+            f"MASTER_PASSWORD='{password}', MASTER_USE_GTID=slave_pos", f"START SLAVE{name}"]
+
+
+def test_of_two_sources_on_one_host_the_pair_s_own_is_looked_after(ready, engine):
+    """Told by the host alone, the first one was: its lag stood for the pair's."""
+    if engine == "mysql-file":
+        pytest.skip("mysql-file: a second replication of file and position says nothing new")
+    word = "REPLICA" if ready.engine == "mysql" else "SLAVE"
+    for statement in (f"STOP {word}", f"RESET {word} ALL", *towards(ready, ready.a.port, "two"), *towards(ready, 1)):
+        ready.b.query(statement)
+    ready.must("lag", "--wait=30s", timeout_s=60)
+
+
+def test_an_old_primary_that_follows_another_server_of_the_host_is_pointed_to_the_new_one(ready, engine):
+    """Told by the host alone, it was taken to follow already."""
+    if engine == "mysql-file":
+        pytest.skip("mysql-file: there it has a position of the other server's log")
+    met = ready.box.folder / "met"
+    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="reverse:begin=hold",
+                             env={"CHANGEOVER_FAULT_MET": str(met)})
+    wait_for(met.exists, 60, "B is open")
+    for statement in towards(ready, 1):
+        ready.a.query(statement)
+    (ready.box.folder / "met.go").touch()
+    result = ready.tool.finish(child, 90)
+    ready.note(result.code, "a")
+    assert result.code == 0, result
+    ready.caught_up()

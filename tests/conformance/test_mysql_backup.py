@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from sandbox import wait_for
+from sandbox import ssh, wait_for
 
 from test_mysql import make_read_only_last, no_stray_gtids
 
@@ -210,3 +210,63 @@ def test_check_says_when_a_machine_runs_nothing_or_has_the_program_of_another_ve
         found = {finding["code"]: finding for finding in scene.tool("check", "--for", "setup", json=True).json["findings"]}
         assert code in ("host_unusable", "backup_version_differs") and code in found, found
         assert (found[code]["severity"], found[code]["side"]) == ("error", "b") and word in found[code]["message"], found[code]
+
+
+def on_machines(scene, run_a, run_b):
+    """mariabackup with everything that a side's `host` can say. B's server is stopped and started by what the config names."""
+    by_backup(scene)
+    stopped = scene.b.folder / "stopped by host.stop"
+    stop = scene.b.folder / "stop b"
+    stop.write_text(f"#!/bin/sh\necho \"$1\" >>'{stopped}'\nkill $(cat '{scene.b.folder}/pid')\n")
+    stop.chmod(0o755)
+    a, b = scene.a.side_config(), scene.b.side_config()
+    programs = str(pathlib.Path(shutil.which("mariadbd")).parent)
+    b["host"].update(run=run_b, stop=[str(stop), "now, please"], defaults_file=str(scene.b.folder / "my.cnf"), bin_directory=programs)
+    a["host"] = {"run": run_a, "defaults_file": str(scene.a.folder / "my.cnf")}
+    scene.a.side_config, scene.b.side_config = (lambda: a), (lambda: b)
+    scene.tool.write_config()
+    return stopped
+
+
+def test_between_machines_over_ssh_with_the_configuration_and_the_stop_that_the_config_names(scene):
+    if ssh.missing():
+        pytest.skip(ssh.missing())
+    with ssh.Machine(scene.box, "a") as machine_a, ssh.Machine(scene.box, "b") as machine_b:
+        stopped = on_machines(scene, machine_a.run, machine_b.run)
+        with scene.load(writers=3, follow=False) as load:
+            wait_for(lambda: load.count() > 20, 20, "the load runs")
+            scene.must("setup", timeout_s=180)
+        assert machine_a.logins() and machine_b.logins(), "both machines were reached that way"
+        assert stopped.read_text() == "now, please\n", "once, with its words as they were"
+        scene.caught_up()
+        load.check_not_lost(scene.b)
+        assert kept(scene) and not leftovers(scene)
+        assert scene.run("cutover").code == 0
+        scene.caught_up()
+        assert scene.run("rollback").code == 0
+        load.check_not_lost(scene.a)
+
+
+def test_a_configuration_that_the_config_names_and_nobody_finds_is_told_so(scene):
+    by_backup(scene)
+    a = scene.a.side_config()
+    a["host"]["defaults_file"] = str(scene.a.folder / "no such.cnf")
+    scene.a.side_config = lambda: a
+    scene.tool.write_config()
+    result = scene.tool("setup", timeout_s=120)
+    assert result.code == 1 and "no such.cnf" in result.err, result
+    assert not leftovers(scene) and not kept(scene)
+
+
+def test_a_stop_that_fails_leaves_b_as_it_was_and_is_told_so(scene):
+    on_machines(scene, [], [])
+    b = scene.b.side_config()
+    b["host"]["stop"] = ["sh", "-c", "exit 7"]
+    scene.tool.write_config()
+    result = scene.tool("setup", timeout_s=120)
+    assert result.code == 1 and "host.stop" in result.err and "7" in result.err, result
+    assert not kept(scene)
+    b["host"].pop("stop")
+    scene.tool.write_config()
+    scene.must("setup", timeout_s=180)
+    scene.caught_up()

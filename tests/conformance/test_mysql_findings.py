@@ -19,7 +19,6 @@ pytestmark = pytest.mark.engines("mariadb", "mysql")
 
 # no test provokes these, and why
 NOT_PROVOKED = {
-    "managed_service": "needs a provider's server",
     "read_only_not_persistent": "needs MySQL 5.7",
     "relay_log_info_in_file": "needs MySQL 5.7 or 8.0; later ones have no such file",
 }
@@ -358,6 +357,19 @@ def test_a_member_of_a_replication_group_is_refused(ready):
 
 
 @pytest.mark.engines("mariadb")
+def test_a_server_of_a_provider_is_refused(scene):
+    """Told here by its machine's name: Google's are called so."""
+    if os.getuid() != 0:
+        pytest.skip("needs root, for a name of its own")
+    assert "managed_service" not in findings(scene.tool, "setup")
+    argv = scene.a.argv
+    scene.a.stop()
+    scene.a.argv = lambda: ["unshare", "--uts", "sh", "-c", 'hostname cloudsql-1 && exec "$@"', "sh", *argv()]
+    scene.a.start()
+    found = findings(scene.tool, "setup")["managed_service"]
+    assert (found["severity"], found["side"]) == ("error", "a") and "Cloud SQL" in found["message"]
+
+
 def test_servers_of_two_makers_are_refused(box, engine):
     from sandbox import engine_reason
     from sandbox.mariadb import MySQL
