@@ -28,10 +28,14 @@ Every row of the counter-examples has a test: the table is at the end.
 """
 
 
+def commit():
+    found = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "?"
+
+
 def versions():
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     system = platform.freedesktop_os_release().get("PRETTY_NAME", "?")
-    return f"commit {commit.stdout.strip() or '?'}, {system}, {platform.machine()}, Python {platform.python_version()}"
+    return f"commit {commit()}, {system}, {platform.machine()}, Python {platform.python_version()}"
 
 
 def cell(results):
@@ -62,6 +66,16 @@ def grid(results):
     return lines
 
 
+def when_run(options):
+    """Of an amended run, at which commit."""
+    then = options.then or "an earlier one"
+    if options.again and options.rest:
+        return f" {options.again} of them were run at that commit, those not good or not met at first again; the others were run at {then}."
+    if options.again:
+        return f" {options.again} of them, not good or not met at first, were run again at that commit; the others were run at {then}."
+    return f" All were run at {options.then}." if options.amend and options.then else ""
+
+
 def section(title, options, results, total, skipped, began_s):
     count = collections.Counter(one.state for one in results)
     codes = collections.Counter(one.codes[0] for one in results if one.codes)
@@ -73,9 +87,7 @@ def section(title, options, results, total, skipped, began_s):
              f"{len(results)} cases in {spent / 60:.0f} minutes: {count['good']} good, {count['bad']} not good, {count['not met']} not met"
              + (f"; {left} of {total} were not run." if left else "; the whole matrix."
                 if not options.random and not options.match else ".")
-             + (f" {options.again} of them, not good or not met at first, were run again at that commit; the others were run at "
-                f"{options.then or 'an earlier one'}." if options.again else f" All were run at {options.then}." if options.amend and options.then
-                else ""), ""]
+             + when_run(options), ""]
     lines += [f"Not possible there: {reason}." for reason in skipped if reason] + ([""] if any(skipped) else [])
     if options.random:
         lines += random_rows(results)
