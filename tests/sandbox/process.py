@@ -28,8 +28,9 @@ def reap(pids):
 
 
 class Adopted:
-    """What the tool's processes leave to this process when they end. A kernel with a thousand zombies is slow to look through.
-    A child that somebody waits for is announced, so that it isn't taken from him."""
+    """What the tool's processes, and commands on a server's machine, leave to this process when they end. A kernel with a thousand
+    zombies is slow to look through. A child that somebody waits for isn't taken from him: one of the tool is announced, and any
+    other is in this session or leads its own."""
 
     def __init__(self):
         self.lock, self.awaited = threading.Lock(), set()
@@ -37,7 +38,15 @@ class Adopted:
     def reap(self, name):
         with self.lock, open(f"/proc/self/task/{threading.main_thread().native_id}/children", encoding="ascii") as file:
             pids = {int(pid) for pid in file.read().split()} - self.awaited
-            reap(pid for pid in pids if stat_of(pid) == ("Z", os.getpid()) and name_of(pid) == name)
+            reap(pid for pid in pids if stat_of(pid) == ("Z", os.getpid()) and
+                 (name_of(pid) == name or session_of(pid) not in (None, pid, os.getsid(0))))
+
+
+def session_of(pid):
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def name_of(pid):
