@@ -11,15 +11,17 @@
  * server's programs ("": PATH, or where Debian and Red Hat put them). */
 const char pg_machine_prologue[] =
     "d=$1; token=$2; bin=$3; shift 3; export LC_ALL=C; umask 077\n"
-    /* While pg_rewind works on the directory, the marker is the one that was kept beside it. That begins and ends while others
-     * look: what was read where it is no longer kept is read again. */
+    /* While pg_rewind works on the directory, the marker is the one that was kept beside it. */
     "k=\"$d.changeover-keep\"\n"
     "place() { mark=\"$d/" PG_MARKER_FILE "\"; [ ! -f \"$k/complete\" ] || mark=\"$k/" PG_MARKER_FILE "\"; }\n"
     /* A folder is the lock: mkdir either makes it or fails. A dead holder's is taken after it stood for a minute. */
-    "lock() { find \"$1\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null; mkdir \"$1\"; }\n"
-    "held() { while :; do place; at=$mark; held=; [ ! -f \"$at\" ] || held=$(cat \"$at\" 2>/dev/null); place; [ \"$at\" != "
-    "\"$mark\" ] || return 0; done; }\n"
-    "have() { [ -n \"$token\" ] || return 0; held; case $held in \"$token\"|\"$token\n\"*) return 0;; esac; return 1; }\n"
+    "lock() { find \"$1\" -maxdepth 0 -mmin +1 -exec rmdir {} \\; 2>/dev/null; mkdir \"$1\" 2>/dev/null; }\n"
+    "ours() { case $held in \"$token\"|\"$token\n\"*) [ -n \"$token\" ];; *) false;; esac; }\n"
+    /* A rewind begins and ends while others look. What was read where the marker no longer is counts for nothing, and what
+     * isn't ours counts when it was read twice: a whole rewind may have gone by in between. */
+    "held() { was=; while :; do place; at=$mark; held=; [ ! -f \"$at\" ] || held=$(cat \"$at\" 2>/dev/null); place; "
+    "if [ \"$at\" = \"$mark\" ] && { ours || [ \"$was\" = \"$at:$held\" ]; }; then return 0; fi; was=\"$at:$held\"; done; }\n"
+    "have() { [ -n \"$token\" ] || return 0; held; ours; }\n"
     "guard() { have || { echo \"the marker on this machine does not hold $token\" >&2; exit 75; }; }\n"
     "tool() { n=$1; shift; if [ -n \"$bin\" ]; then \"$bin/$n\" \"$@\"; else v=; [ -f \"$d/PG_VERSION\" ] && IFS= read -r v < "
     "\"$d/PG_VERSION\"; "
@@ -231,8 +233,11 @@ enum co_result pg_machine_marker_set(struct co_call *call, const char *expected,
     /* A server that runs has its own lock for the same file, so nothing is changed beside it. */
     enum co_result result = pg_machine(
         call, call->side,
-        "place; m=$mark; token=$1; [ -f \"$d/PG_VERSION\" ] || { echo 'there is no cluster' >&2; exit 1; }\n"
-        "lock \"$m.lock\" || exit 1; trap 'rmdir \"$m.lock\"' EXIT\n"
+        "token=$1; [ -f \"$d/PG_VERSION\" ] || { echo 'there is no cluster' >&2; exit 1; }\n"
+        /* the beginning and the end of a rewind hold it for as long as they copy the marker, which then has another place */
+        "n=0; while place; m=$mark; ! lock \"$m.lock\" || { place; [ \"$m\" != \"$mark\" ] && rmdir \"$m.lock\"; }; do\n"
+        "  n=$((n + 1)); [ $n -lt 250 ] || { echo 'somebody else is changing the marker' >&2; exit 1; }; sleep 0.02\n"
+        "done; trap 'rmdir \"$m.lock\"' EXIT\n"
         "up && { echo 'the server runs and does not answer' >&2; exit 1; }\n"
         "if [ -n \"$token\" ]; then guard; elif [ -s \"$m\" ]; then echo 'there is a marker on this machine' >&2; exit 75; fi\n"
         "if [ \"$2\" = remove ]; then rm -f \"$m\"; else cat > \"$m.new\" && sync \"$m.new\" && mv -f \"$m.new\" \"$m\"; fi && "

@@ -135,15 +135,18 @@ enum co_result pg_write_follower_conf(struct co_call *call, enum co_side side, b
 static const char worker_script[] =
     KEEP "s=\"$d.changeover-rewind\"; echo \"running $$\" > \"$s.state\"\n"
          "if [ -n \"$2\" ]; then PGPASSFILE=$2; export PGPASSFILE; fi\n"
-         "work() {\n"
-         "if [ ! -f \"$k/complete\" ]; then rm -rf \"$k\"; mkdir \"$k\" && each \"$d\" \"$k\" && : > \"$k/complete\" && sync "
-         "\"$k\" || return 1; fi\n"
+         /* whoever raises the marker meanwhile is done with it before it is copied, or raises the copy */
+         "work() { m=\"$d/" PG_MARKER_FILE ".lock\"\n"
+         "if [ ! -f \"$k/complete\" ]; then\n"
+         "  until lock \"$m\"; do [ -d \"$d\" ] || return 1; sleep 0.02; done; rm -rf \"$k\"\n"
+         "  if mkdir \"$k\" && each \"$d\" \"$k\" && : > \"$k/complete\" && sync \"$k\"; then rmdir \"$m\"; else rmdir \"$m\"; "
+         "return 1; fi\n"
+         "fi\n"
          "if [ ! -f \"$k/rewound\" ]; then\n"
          "  tool pg_rewind -D \"$d\" --source-server=\"$1 dbname='" PG_DATABASE
          "'\" && : > \"$k/rewound\" && sync \"$k\" || return 1\n"
          "fi\n"
-         /* whoever sets the marker now sets the kept one, and has to be done with it before that is copied */
-         "until lock \"$k/" PG_MARKER_FILE ".lock\" 2>/dev/null; do [ -d \"$k\" ] || return 1; sleep 0.02; done\n"
+         "until lock \"$k/" PG_MARKER_FILE ".lock\"; do [ -d \"$k\" ] || return 1; sleep 0.02; done\n"
          "rm -f \"$d/tablespace_map\" \"$d/backup_manifest\" \"$d/" PG_MARKER_FILE "\" \"$d/" PG_PASS_FILE "\"\n"
          "each \"$k\" \"$d\"; : > \"$d/standby.signal\" && sync \"$d\" && rm -f \"$k/complete\" && rm -rf \"$k\"\n"
          "}\n"
