@@ -24,6 +24,7 @@
  *   NO_SESSION_CHECK  undo compares A's position, then lifts the fence over whatever connection there is then
  *   NO_OPENING        the first `open` isn't preceded by a durable record
  *   Y_ONE_SIDE        a take-over replaces the marker on A only
+ *   ABORT_ANY_TIME    `abort --b-is-lost` turns a commit back also when an opening may have been sent
  */
 #ifndef FAULTS
 #define FAULTS 2 /* kills, crashes, power cuts and breaches of the fence, in any mix */
@@ -578,7 +579,11 @@ again:
     take(R, e, true, res);
     if
     :: j_dec == COMMIT -> forward(R, e, res)
+#ifdef ABORT_ANY_TIME
+    :: j_dec == COMMIT ->
+#else
     :: j_dec == COMMIT && !j_opening -> /* abort --b-is-lost: no open was ever sent */
+#endif
         undo(R, e, res, gen)
     :: j_dec != COMMIT -> undo(R, e, res, gen)
     fi;
