@@ -346,7 +346,7 @@ static enum co_result follow_apply(struct co_call *call)
     }
     if (f.present)
         my_str_addf(&sql, "STOP %s;", my_word_replica(call->conn));
-    if (!my_is_mysql(call->conn) && !f.present && call->role == CO_SOURCE) {
+    if (!my_is_mysql(call->conn) && !right && call->role == CO_SOURCE) {
         /* what MASTER_DEMOTE_TO_SLAVE does, for all versions; read first, since setting one from the other can lock the server
          * up */
         MY_SETS_AUTO position = {0};
