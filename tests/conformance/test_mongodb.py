@@ -232,16 +232,22 @@ def test_an_undone_run_gives_other_members_their_priority_back(box, member):
 @pytest.mark.parametrize("member", EITHER)
 def test_a_member_in_another_state_is_broken_not_lag_0(box, member):
     scene = made(box, member)
-    states = [("RECOVERING", {"replSetMaintenance": True}, {"replSetMaintenance": False})]
+    states = [("RECOVERING", [{"replSetMaintenance": True}], [{"replSetMaintenance": False}])]
     if member in DOUBLES:
-        states.append(("ROLLBACK", {"doubleState": 9}, {"doubleState": 0}))
+        states += [("ROLLBACK", [{"doubleState": 9}], [{"doubleState": 0}]),
+                   ("no sync source", [{"doubleCut": True}], [{"doubleCut": False}]),
+                   ("STARTUP2", [{"doubleCut": True}, {"doubleState": 5}], [{"doubleState": 0}, {"doubleCut": False}])]
     for name, there, back in states:
         connection = scene.b.connect("root")
-        connection.command("admin", there)
+        for command in there:
+            connection.command("admin", command)
+        if name == "no sync source":
+            wait_for(lambda: not connection.command("admin", {"replSetGetStatus": 1})["syncSourceHost"], 10, "it has none")
         result = scene.tool("lag", json=True)
         assert result.code == 2 and name in result.json["pairs"][0]["reason"], result
         assert result.json["pairs"][0]["lag_ms"] is None
-        connection.command("admin", back)
+        for command in back:
+            connection.command("admin", command)
         connection.close()
         scene.caught_up("40s")
 

@@ -327,6 +327,10 @@ def config_with(world, *more):
         connection.close()
 
 
+def delay(world):
+    return "slaveDelay" if world.a.major() < 5 else "secondaryDelaySecs"
+
+
 REAL = [
     ("privilege_missing", "error", "a", lambda world: role_without(world, "replSetStateChange")),
     ("privilege_missing", "error", "a", lambda world: role_without(world, "remove")),
@@ -335,7 +339,7 @@ REAL = [
     ("fcv_unknown", "warning", "a", lambda world: role_without(world, "getParameter")),
     ("oplog_unknown", "warning", "a", lambda world: role_without(world, "collStats")),
     ("hidden_member", "info", "a", lambda world: config_with(world, {"hidden": True})),
-    ("delayed_member", "info", "a", lambda world: config_with(world, {"slaveDelay": Int64(60)})),
+    ("delayed_member", "info", "a", lambda world: config_with(world, {delay(world): Int64(60)})),
     ("member_down", "warning", "a", lambda world: config_with(world, {})),
     ("unreachable", "error", "b", b_is_down),
 ]

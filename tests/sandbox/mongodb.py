@@ -15,6 +15,7 @@ from .box import Server
 from .wait import wait_for
 
 PASSWORDS = {"tool": "mg-secret-7Q", "app": "app-secret-7Q", "root": "root-secret-7Q"}
+READS_IN_S = 60.0  # what is looked at when a run is over: a whole ledger is much for a double on a busy machine
 ROLES = {"tool": ["clusterManager", "changeover"], "app": ["readWrite"], "root": ["root"]}
 
 
@@ -219,13 +220,13 @@ class Member(Server):
         return bool(connection.hello.get("ismaster"))
 
     def read_all(self):
-        connection = self.connect("tool")
+        connection = self.connect("tool", READS_IN_S)
         found = connection.command("shop", {"find": "ledger", "batchSize": 1000000, "singleBatch": True})["cursor"]["firstBatch"]
         connection.close()
         return {doc["_id"] for doc in found if "#" not in doc["_id"]}
 
     def settings(self):
-        connection = self.connect("tool")
+        connection = self.connect("tool", READS_IN_S)
         config = connection.command("admin", {"replSetGetConfig": 1})["config"]
         found = {f"member {one['host']}": (one["votes"], one["priority"]) for one in config["members"]}
         blocks = connection.command("config", {"find": "user_writes_critical_sections"})["cursor"]["firstBatch"]
