@@ -365,7 +365,7 @@ class Member:
                 self.take(answer)
 
     def take(self, answer):
-        if self.state not in (SECONDARY, STARTUP2) or not answer.get("ok"):
+        if self.state not in (SECONDARY, STARTUP2) or self.cut or not answer.get("ok"):
             return
         if answer.get("diverged") and self.oplog:  # a rollback: back to where the histories meet
             self.oplog.pop()
