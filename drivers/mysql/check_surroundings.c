@@ -113,7 +113,7 @@ static void check_backup_programs(struct my_check *c)
         if (!c->call->host->endpoint(c->call->ctx, side)->has_host)
             continue; /* setup says what is missing in the config */
         if (my_machine_run(&call, &machine, &out) != CO_DONE) {
-            my_find(c, "host_unusable", CO_ERROR, (int)side, "Correct host.run of that side.",
+            my_find(c, "host_unusable", CO_ERROR, (int)side, "Correct `host` of that side (run, defaults_file).",
                     "no command can be run there: %s", err.message);
             continue;
         }

@@ -13,6 +13,7 @@
     "[ -n \"$bin\" ] && PATH=\"$bin:$PATH\" || PATH=\"$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/libexec\"; export PATH\n"     \
     "up() { { kill -0 \"$1\" 2>/dev/null || [ -d \"/proc/$1\" ]; } && ! grep -qs '^State:[[:space:]]*Z' \"/proc/$1/status\"; " \
     "}\n"                                                                                                                      \
+    "[ -z \"$own\" ] || [ -r \"$own\" ] || { echo \"host.defaults_file can't be read there: $own\" >&2; exit 1; }\n"           \
     "state() { printf '%s\\n' \"$*\" > \"$c.state.new\" && mv -f \"$c.state.new\" \"$c.state\"; }\n"
 
 bool my_machine_ready(struct co_call *call, enum co_side side)
