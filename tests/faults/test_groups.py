@@ -145,7 +145,7 @@ def test_a_target_that_freezes_undoes_all_pairs_of_the_group(real, number):
     with real.loads(writers=3, timeout_s=1.0) as load:
         since = now_ns()
         wait_for(lambda: load.count("a") > 10, 30, "the load runs")
-        with real.tool.held("cutover", "--yes", "--when-ready=30s", "--max-write-pause=4s", at="promote:begin") as child:
+        with real.tool.held("cutover", "--yes", "--when-ready=30s", "--max-write-pause=10s", at="promote:begin") as child:
             victim.freeze()
         result = real.tool.finish(child, 90)
         assert result.code in (4, 5, -9), result
