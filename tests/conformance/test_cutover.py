@@ -32,7 +32,9 @@ def there_and_back(scene, rounds, writers=8):
             assert scene.check(load, source, since, committed=True) != source
             assert result.json["outcome"] == "done"
             assert result.json["primary"] == scene.primary
-            assert 0 <= result.json["write_pause_ms"] <= 5000
+            assert result.json["write_pause_ms"] >= 0
+            # Without a fence the step-down is the decision: what its heir drains afterwards is waited for (docs/mongodb.md).
+            assert getattr(scene.a, "no_fence", False) or result.json["write_pause_ms"] <= 5000
 
 
 def test_cutover_and_rollback_under_8_writers(ready):

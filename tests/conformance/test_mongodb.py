@@ -176,6 +176,7 @@ def test_a_new_marker_outlives_a_crash_of_both_members(box, member):
             server.kill()
         for server in (scene.a, scene.b):
             server.start()
+            wait_for(lambda who=server: who.hello().get("secondary") or who.is_primary(), 30, "it can be read again")
         assert all(marked) and [server.settings()["marker"] for server in (scene.a, scene.b)] == marked
         assert scene.settle("a") == "a"
     scene.check(load, "a", committed=False)
