@@ -7,20 +7,42 @@
 #include "my.h"
 #include "setup.h"
 
-#define LEVEL_NS 10000000LL      /* as near as this counts as level: about a commit or two, and the questions */
-#define PATIENCE_NS 3000000000LL /* then it is done without */
-#define TRY_NS 250000000LL       /* one wait; its answer isn't waited for past the call's deadline */
+#define LEVEL_NS 10000000LL       /* as near as this counts as level: about a commit or two, and the questions */
+#define LEVEL_FILE_NS 400000000LL /* the applied file and offset move every replica_checkpoint_period (300 ms) alone */
+#define PATIENCE_NS 3000000000LL  /* then it is done without */
+#define TRY_NS 500000000LL        /* one wait */
 
-/* By file and position the applied position moves every replica_checkpoint_period alone, which says nothing. */
 bool my_level_wanted(struct co_call *call)
 {
-    return call->conn && call->other && !call->conn->by_file;
+    return call->conn && call->other;
+}
+
+static bool is_level(const struct co_call *call, int64_t behind_ns)
+{
+    return behind_ns >= 0 && behind_ns <= (call->conn->by_file ? LEVEL_FILE_NS : LEVEL_NS);
+}
+
+static enum co_result source_position(struct co_call *call, struct my_str *ret)
+{
+    struct co_call source = *call;
+    source.conn = call->other;
+    source.side = call->other->side;
+    if (call->other->by_file)
+        return my_file_own(&source, ret);
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&sql, "SELECT %s", my_expr_position(call->other));
+    enum co_result r = my_read(call, call->other, my_cstr(&sql), &sets);
+    const char *position = r == CO_DONE ? my_value(&sets, 0, 0) : NULL;
+    my_str_add(ret, position ? position : "");
+    return ret->overflow ? my_out_of_memory(call) : r;
 }
 
 enum co_result my_level_describe(struct co_call *call, struct co_text *ret)
 {
-    const char *text = call->conn && !my_is_mysql(call->conn) ? "SELECT MASTER_GTID_WAIT(<the source's position>)"
-                                                              : "SELECT WAIT_FOR_EXECUTED_GTID_SET(<the source's position>)";
+    const char *text = !call->conn || !my_is_mysql(call->conn) ? "SELECT MASTER_GTID_WAIT(<the source's position>)"
+                       : call->conn->by_file                   ? "SELECT SOURCE_POS_WAIT(<the source's file and offset>)"
+                                                               : "SELECT WAIT_FOR_EXECUTED_GTID_SET(<the source's position>)";
     call->host->text_set(call->ctx, ret, text, strlen(text));
     return CO_DONE;
 }
@@ -28,19 +50,16 @@ enum co_result my_level_describe(struct co_call *call, struct co_text *ret)
 /* What the source has by now; how long the target then takes to have it. -1: longer than a try. */
 static enum co_result behind_ns(struct co_call *call, int64_t *ret)
 {
-    MY_STR_AUTO sql = {0};
-    MY_SETS_AUTO source = {0};
-    my_str_addf(&sql, "SELECT %s", my_expr_position(call->other));
-    enum co_result r = my_read(call, call->other, my_cstr(&sql), &source);
-    const char *position = r == CO_DONE ? my_value(&source, 0, 0) : NULL;
+    MY_STR_AUTO position = {0};
+    enum co_result r = source_position(call, &position);
     if (r != CO_DONE)
         return r;
     *ret = 0;
-    if (!position || !*position) /* nothing to wait for: the capture says so */
+    if (!position.len) /* nothing to wait for: the capture says so */
         return CO_DONE;
     int64_t began_ns = call->host->now_ns(call->ctx);
     bool reached = false;
-    r = my_wait_once(call, position, (double)TRY_NS / 1e9, &reached);
+    r = my_wait_once(call, my_cstr(&position), (double)TRY_NS / 1e9, &reached);
     *ret = reached ? call->host->now_ns(call->ctx) - began_ns : -1;
     return r;
 }
@@ -49,7 +68,7 @@ enum co_result my_level_probe(struct co_call *call, enum co_presence *ret)
 {
     int64_t ns = -1;
     enum co_result r = behind_ns(call, &ns);
-    *ret = ns >= 0 && ns <= LEVEL_NS ? CO_PRESENT : CO_ABSENT;
+    *ret = is_level(call, ns) ? CO_PRESENT : CO_ABSENT;
     return r;
 }
 
@@ -60,7 +79,7 @@ enum co_result my_level_apply(struct co_call *call)
         until_ns = call->deadline_ns - TRY_NS;
     do {
         enum co_result r = behind_ns(call, &ns);
-        if (r != CO_DONE || (ns >= 0 && ns <= LEVEL_NS))
+        if (r != CO_DONE || is_level(call, ns))
             return r;
     } while (call->host->now_ns(call->ctx) < until_ns);
     MY_STR_AUTO text = {0};

@@ -2,6 +2,7 @@
 import pytest
 
 from sandbox import wait_for
+from sandbox.proxy import Proxy
 from sandbox.scenario import now_ns
 
 only_without = pytest.mark.engines("mysql-file")
@@ -178,3 +179,43 @@ def test_a_mariadb_that_follows_by_file_and_position_goes_on_by_gtid_after_setup
     ready.caught_up()
     load.check_not_lost(ready.b)
     assert ready.run("cutover").code == 0 and ready.run("rollback").code == 0
+
+
+class Pretends(Proxy):
+    """A relay behind which a server gives other answers: {bytes of it: as many others}."""
+
+    def __init__(self, port, target, answers):
+        self.answers, self.held, self.source = answers, {}, None
+        super().__init__(port, target, change=self.put)
+
+    def forward(self, source):
+        self.source = source
+        super().forward(source)
+
+    def put(self, data):
+        """What may be the beginning of one that goes on with the next bytes waits for them."""
+        data = self.held.pop(self.source, b"") + data
+        for told, other in self.answers.items():
+            data = data.replace(told, other)
+        keep = max(n for told in self.answers for n in range(len(told)) if data.endswith(told[:n]))
+        self.held[self.source] = data[len(data) - keep:]
+        return data[:len(data) - keep]
+
+
+@only_without
+def test_a_b_that_keeps_in_a_file_how_far_it_has_applied_is_found(ready):
+    """Only MySQL 5.7 and 8.0 can; here a relay puts that variable in the place of another one."""
+    told, other = b"\x19binlog_row_event_max_size\x048192", b"\x19relay_log_info_repository\x04FILE"
+    assert len(told) == len(other)
+    relay = Pretends(ready.box.free_port(), ready.b.port, {told: other})
+    ready.box.proxies.append(relay)
+    config = ready.b.side_config()
+    ready.b.side_config = lambda: {**config, "url": config["url"].replace(f":{ready.b.port}", f":{relay.port}"),
+                                   "peer": {"address": f"127.0.0.1:{ready.b.port}"}}
+    before = ready.tool("check", "--for", "cutover", json=True)
+    assert "relay_log_info_in_file" not in [finding["code"] for finding in before.json["findings"]]
+    ready.tool.write_config()
+    result = ready.tool("check", "--for", "cutover", json=True)
+    found = {finding["code"]: finding for finding in result.json["findings"]}
+    assert found["relay_log_info_in_file"]["severity"] == "error" and found["relay_log_info_in_file"]["side"] == "b", result
+    assert ready.tool("cutover", "--yes").code == 1

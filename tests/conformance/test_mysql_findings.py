@@ -20,7 +20,6 @@ pytestmark = pytest.mark.engines("mariadb", "mysql")
 # no test provokes these, and why
 NOT_PROVOKED = {
     "read_only_not_persistent": "needs MySQL 5.7",
-    "relay_log_info_in_file": "needs MySQL 5.7 or 8.0; later ones have no such file",
 }
 
 
