@@ -33,9 +33,12 @@ def commit():
     return found.stdout.strip() or "?"
 
 
-def versions():
+def versions(results):
+    """Where outputs of several runs were put together, how many cases are of which commit."""
+    count = collections.Counter(one.commit for one in results).most_common()
+    commits = ", ".join(f"{at} ({times} cases)" if len(count) > 1 else at for at, times in count)
     system = platform.freedesktop_os_release().get("PRETTY_NAME", "?")
-    return f"commit {commit()}, {system}, {platform.machine()}, Python {platform.python_version()}"
+    return f"commit {commits}, {system}, {platform.machine()}, Python {platform.python_version()}"
 
 
 def cell(results):
@@ -66,16 +69,6 @@ def grid(results):
     return lines
 
 
-def when_run(options):
-    """Of an amended run, at which commit."""
-    then = options.then or "an earlier one"
-    if options.again and options.rest:
-        return f" {options.again} of them were run at that commit, those not good or not met at first again; the others were run at {then}."
-    if options.again:
-        return f" {options.again} of them, not good or not met at first, were run again at that commit; the others were run at {then}."
-    return f" All were run at {options.then}." if options.amend and options.then else ""
-
-
 def section(title, options, results, total, skipped, began_s):
     count = collections.Counter(one.state for one in results)
     codes = collections.Counter(one.codes[0] for one in results if one.codes)
@@ -83,11 +76,10 @@ def section(title, options, results, total, skipped, began_s):
     what = f"{options.random} random runs" if options.random else "one fault a run"
     spent = sum(one.seconds for one in results) / options.workers if options.amend else began_s
     lines = [f"## {title}", "",
-             f"{datetime.date.today().isoformat()}, {versions()}; {options.server_versions}; seed {options.seed}, {what}, {options.workers} at a time.", "",
+             f"{datetime.date.today().isoformat()}, {versions(results)}; {options.server_versions}; seed {options.seed}, {what}, {options.workers} at a time.", "",
              f"{len(results)} cases in {spent / 60:.0f} minutes: {count['good']} good, {count['bad']} not good, {count['not met']} not met"
              + (f"; {left} of {total} were not run." if left else "; the whole matrix."
-                if not options.random and not options.match else ".")
-             + when_run(options), ""]
+                if not options.random and not options.match else "."), ""]
     lines += [f"Not possible there: {reason}." for reason in skipped if reason] + ([""] if any(skipped) else [])
     if options.random:
         lines += random_rows(results)
