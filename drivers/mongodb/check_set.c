@@ -222,7 +222,8 @@ static void check_oplog(struct co_call *call, const struct mg_state *state, stru
         return;
     }
     int64_t size = mg_int(&reply, "size", 0), max = mg_int(&reply, "maxSize", 0);
-    int64_t window_s = state->applied.seconds - first;
+    /* entries have whole seconds: those of one second go back one, not none */
+    int64_t window_s = state->applied.seconds - first + 1;
     if (size > 0 && max > size) /* not full yet: what it will hold at this pace */
         window_s = (int64_t)((double)window_s * ((double)max / (double)size));
     int64_t copy_s = data_bytes > 0 ? data_bytes / SLOW_COPY_BYTES_S : 0;
