@@ -100,8 +100,8 @@ def test_a_pause_that_ends_early_lets_no_write_through(ready):
 def test_how_the_old_primary_follows_is_in_the_report(ready):
     """By a partial resync; where the pause ran out and keys expired on the closed old primary, by a full copy, and why."""
     connection = ready.a.connect("default")
-    for number in range(4000):  # some expire in each moment of the runs
-        connection.set(f"short:{number}", "x", px=2000 + number * 5)
+    for number in range(4000):  # some expire in each moment of the runs, however slow they are
+        connection.set(f"short:{number}", "x", px=1000 + number * 30)
     connection.close()
     for pause, fault, words in (("60s", None, "partial resync"), ("100ms", "commit:begin=delay:1500", "when the pause ran out")):
         ready.pair.extra["pause"] = pause
