@@ -191,6 +191,15 @@ class Member(Server):
             connection.close()
             wait_for(lambda: other.hello().get("secondary"), 60, f"{other.name} follows")
 
+    def never_elects(self, other):
+        """Takes the priority of that member of this primary's set."""
+        connection = self.connect("root")
+        config = connection.command("admin", {"replSetGetConfig": 1})["config"]
+        config["version"] += 1
+        config["members"] = [{**one, "priority": 0} if one["host"] == other.host() else one for one in config["members"]]
+        connection.command("admin", {"replSetReconfig": config})
+        connection.close()
+
     def hello(self):
         connection = self.connect_plain()
         connection.close()
