@@ -155,18 +155,11 @@ static int release_index(int major, int minor)
 }
 
 /* The index of the set's feature compatibility version; -1: it can't be seen. */
-static int read_fcv(struct co_call *call, struct co_conn *conn, char text[24])
+static int read_fcv(struct co_call *call, struct co_conn *conn, char text[MG_FEATURE_VERSION_BYTES])
 {
-    MG_REPLY(reply);
     int major = 0, minor = 0;
-    bson_t *command = BCON_NEW("getParameter", BCON_INT32(1), "featureCompatibilityVersion", BCON_INT32(1));
-    enum co_result result = mg_command(call, conn, "admin", command, false, &reply, NULL);
-    bson_destroy(command);
-    const char *fcv = result == CO_DONE ? mg_str(&reply, "featureCompatibilityVersion.version") : "";
-    if (!*fcv)
-        fcv = result == CO_DONE ? mg_str(&reply, "featureCompatibilityVersion") : "";
-    snprintf(text, 24, "%.20s", fcv);
-    return sscanf(fcv, "%d.%d", &major, &minor) == 2 ? release_index(major, minor) : -1;
+    mg_feature_version(call, conn, text, NULL);
+    return sscanf(text, "%d.%d", &major, &minor) == 2 ? release_index(major, minor) : -1;
 }
 
 static void check_versions(struct co_call *call, const struct mg_state *source, const struct mg_state *target, int fcv,
@@ -246,7 +239,7 @@ enum co_result mg_check(struct co_call *call, enum co_check_stage stage)
                              call->role == CO_SOURCE ? mg_other_side(call->side) : call->side};
     struct mg_check_sides where = {.source = sides[0], .target = sides[1], .stage = stage};
     int64_t data_bytes = -1;
-    char fcv[24];
+    char fcv[MG_FEATURE_VERSION_BYTES];
     for (int i = 0; i < 2; i++) {
         if (conns[i] && mg_look(call, conns[i], MG_LOOK_ROLE, states[i]) == CO_DONE) {
             check_kind(call, states[i], (int)sides[i], i == 0);

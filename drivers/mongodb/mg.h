@@ -132,6 +132,10 @@ bool mg_conn_can_vote(const struct co_conn *conn); /* as far as the connection k
 /* Bytes of the databases but the server's own; -1 unknown. */
 int64_t mg_data_bytes(struct co_call *call, struct co_conn *conn);
 enum co_result mg_blocked(struct co_call *call, struct co_conn *conn, bool *ret);
+/* The set's feature compatibility version, as a text such as "6.0"; "" where it can't be seen. */
+#define MG_FEATURE_VERSION_BYTES 24
+enum co_result mg_feature_version(struct co_call *call, struct co_conn *conn, char ret[MG_FEATURE_VERSION_BYTES],
+                                  int *ret_code);
 
 /* ---------------------------------------------------------------- config.c */
 

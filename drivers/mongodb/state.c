@@ -168,18 +168,30 @@ static enum co_result learn(struct co_call *call, struct co_conn *conn)
     return result;
 }
 
+/* In an object since 3.6, before that the text itself. */
+enum co_result mg_feature_version(struct co_call *call, struct co_conn *conn, char ret[MG_FEATURE_VERSION_BYTES], int *ret_code)
+{
+    MG_REPLY(reply);
+    bson_t *command = BCON_NEW("getParameter", BCON_INT32(1), "featureCompatibilityVersion", BCON_INT32(1));
+    enum co_result result = mg_command(call, conn, "admin", command, false, &reply, ret_code);
+    bson_destroy(command);
+    const char *text = result == CO_DONE ? mg_str(&reply, "featureCompatibilityVersion.version") : "";
+    if (!*text && result == CO_DONE)
+        text = mg_str(&reply, "featureCompatibilityVersion");
+    snprintf(ret, MG_FEATURE_VERSION_BYTES, "%.20s", text);
+    return result;
+}
+
 /* A server of 6.0 blocks no writes while its set's feature compatibility version is 5.0, as when the target is the first member
  * of the new version. Nobody changes that version unseen: it is a write, which the proof finds. */
 static enum co_result learn_fcv(struct co_call *call, struct co_conn *conn)
 {
-    MG_REPLY(reply);
+    char text[MG_FEATURE_VERSION_BYTES];
     int code = 0;
-    bson_t *command = BCON_NEW("getParameter", BCON_INT32(1), "featureCompatibilityVersion", BCON_INT32(1));
-    enum co_result result = mg_command(call, conn, "admin", command, false, &reply, &code);
-    bson_destroy(command);
+    enum co_result result = mg_feature_version(call, conn, text, &code);
     if (result != CO_DONE && !code)
         return result;
-    int64_t major = strtoll(mg_str(&reply, "featureCompatibilityVersion.version"), NULL, 10);
+    int64_t major = strtoll(text, NULL, 10);
     conn->fcv_major = result == CO_DONE && major > 0 && major < conn->major ? (int)major : conn->major;
     return CO_DONE;
 }

@@ -219,10 +219,13 @@ static enum co_result proof_source(struct co_call *call, const char *position)
     return my_closed_holds(call, &closed) ? CO_DONE : not_closed(call, &closed, "the fence doesn't hold any more");
 }
 
-/* The target has exactly the source's history and nothing of its own. `row`: of the set, what target_sql() asks for. */
-static enum co_result proof_position(struct co_call *call, const char *position, const struct my_sets *sets, unsigned row)
+/* The parts of what proof_target() asks for besides whether the target is closed. */
+enum { OF_FOLLOWING, OF_LINEAGE, OF_POSITION };
+
+/* The target has exactly the source's history and nothing of its own. */
+static enum co_result proof_position(struct co_call *call, const char *position, const struct my_sets *sets)
 {
-    const char *applied = my_value(sets, row, 0), *own = my_value(sets, row, 1);
+    const char *applied = my_value(sets, OF_POSITION, 0), *own = my_value(sets, OF_POSITION, 1);
     enum co_order order = my_pos_compare(applied ? applied : "", position);
     if (order != CO_ORDER_EQUAL && order != CO_ORDER_AHEAD)
         return my_fail(call, CO_NO_EFFECT, CO_E_DATA, "", "the target has applied %s, not %s", applied ? applied : "nothing",
@@ -231,7 +234,7 @@ static enum co_result proof_position(struct co_call *call, const char *position,
     enum co_order of_own = own && *own ? my_pos_compare(position, own) : CO_ORDER_AHEAD;
     bool same = my_is_mysql(call->conn)
                     ? order == CO_ORDER_EQUAL
-                    : !my_truth(my_value(sets, row, 2)) || of_own == CO_ORDER_EQUAL || of_own == CO_ORDER_AHEAD;
+                    : !my_truth(my_value(sets, OF_POSITION, 2)) || of_own == CO_ORDER_EQUAL || of_own == CO_ORDER_AHEAD;
     if (!same)
         return my_fail(call, CO_NO_EFFECT, CO_E_DATA,
                        "Find the transactions that were made on the target itself, and what made them.",
@@ -247,9 +250,6 @@ static enum co_result proof_lineage(struct co_call *call, const char *lineage)
                        expected);
     return CO_DONE;
 }
-
-/* The parts of what proof_target() asks for besides whether the target is closed. */
-enum { OF_FOLLOWING, OF_LINEAGE, OF_POSITION };
 
 /* One packet for all of it, in the order in which it is judged: closed, then the replication, then the positions. Each packet
  * of its own would be a turn of both machines in the write pause. */
@@ -277,7 +277,7 @@ static enum co_result proof_target(struct co_call *call, const char *position)
     if (f.present && (f.sql_errno || f.others))
         return my_fail(call, CO_NO_EFFECT, CO_E_BROKEN, "", "the target's replication isn't sound: %s",
                        f.sql_errno ? f.sql_error : "it follows a third server too");
-    r = call->conn->by_file ? my_file_proof(call, &f, position) : proof_position(call, position, &sets, OF_POSITION);
+    r = call->conn->by_file ? my_file_proof(call, &f, position) : proof_position(call, position, &sets);
     return r == CO_DONE ? proof_lineage(call, my_value(&sets, OF_LINEAGE, 0)) : r;
 }
 
