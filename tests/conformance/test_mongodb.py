@@ -7,7 +7,7 @@ import pytest
 from sandbox import ENGINES, engine_reason, process, wait_for
 from sandbox.engines import server_class
 from sandbox.mongodb_double_wire import CommandError
-from sandbox.scenario import Scenario, now_ns
+from sandbox.scenario import Scenario
 
 # Not in the table that the suite runs over: without a fence some of its cases mean nothing.
 ENGINES.setdefault("mongodb-double-4.0", ("mongodb", "MongoDBDouble40", "mongodb"))
@@ -55,13 +55,7 @@ def end_it(scene, load, result):
 def test_before_6_0_the_step_down_decides(box, member):
     scene = made(box, member)
     for kind in ("cutover", "rollback"):
-        source, since = scene.primary, now_ns()
-        with scene.load(writers=4) as load:
-            wait_for(lambda: load.count() > 20, 20, "the load runs")
-            assert scene.run(kind).code == 0
-            at = load.count()
-            wait_for(lambda: load.count() > at + 20, 20, "writes go on")
-        assert scene.check(load, source, since, committed=True) != source
+        scene.moved_under_load(kind)
 
 
 @pytest.mark.parametrize("member", ["mongodb-plain"] if REAL else [])
@@ -71,9 +65,7 @@ def test_nothing_is_sent_that_only_a_server_with_test_commands_knows(box, member
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="promote:begin=error", timeout_s=60).code == 4
         for kind in ("cutover", "rollback"):
-            assert scene.run(kind).code == 0
-            at = load.count()
-            wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+            scene.moved(load, kind)
     load.check_not_lost(scene.a)
     assert scene.open_side() == "a"
     scene.must("detach", "--yes", timeout_s=60)
@@ -93,13 +85,7 @@ def test_a_newer_server_blocks_no_writes_before_the_sets_feature_version_is_rais
             connection.close()
             assert scene.tool("rollback", "--yes", timeout_s=90).code == 1 and scene.b.is_open()
             break
-        source, since = scene.primary, now_ns()
-        with scene.load(writers=4) as load:
-            wait_for(lambda: load.count() > 20, 20, "the load runs")
-            assert scene.run(kind).code == 0
-            at = load.count()
-            wait_for(lambda: load.count() > at + 20, 20, "writes go on")
-        assert scene.check(load, source, since, committed=True) != source
+        scene.moved_under_load(kind)
 
 
 @pytest.mark.parametrize("member", EITHER)
@@ -212,7 +198,7 @@ def test_other_members_are_kept_out_and_let_in_again(box, member):
         wait_for(lambda: load.count() > at + 20, 20, "writes go on")
     scene.check(load, "a", committed=True)
     assert scene.b.member(third.host()) == before
-    scene.b.never_elects(third)  # b may step down without a majority; then it is to be elected again, not the third
+    scene.b.change_member(third, priority=0)  # b may step down without a majority; then it is to be elected again, not the third
     third.kill()  # of b and the third member, the voters that would remain, one is up
     wait_for(lambda: scene.b.hears(third) == 0, 30, "b sees that the third member is down")
     scene.must("detach", "--yes", code=1, timeout_s=60)  # it would leave no majority
@@ -277,12 +263,7 @@ def test_b_is_lost_and_a_goes_on_alone(box, member):
 @pytest.mark.parametrize("member", EITHER)
 def test_check_names_what_it_sees(box, member):
     scene = made(box, member)
-    connection = scene.a.connect("root")
-    config = connection.command("admin", {"replSetGetConfig": 1})["config"]
-    config["version"] += 1
-    config["members"] = [{**one, "hidden": True} if one["host"] == scene.b.host() else one for one in config["members"]]
-    connection.command("admin", {"replSetReconfig": config})
-    connection.close()
+    scene.a.change_member(scene.b, hidden=True)
     found = {one["code"]: one for one in scene.tool("check", json=True).json["findings"]}
     assert found["target_not_electable"]["severity"] == "error" and "hidden" in found["target_not_electable"]["message"]
     assert found["replica_set"]["severity"] == "info" and "1 voting members, 1 of them up" in found["replica_set"]["message"]

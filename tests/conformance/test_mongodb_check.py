@@ -311,20 +311,12 @@ def role_without(world, action):
 @contextlib.contextmanager
 def config_with(world, *more):
     """Members without a vote, which nobody runs."""
-    connection = world.a.connect("root")
-
-    def change(edit):
-        config = connection.command("admin", {"replSetGetConfig": 1})["config"]
-        config["version"] += 1
-        config["members"] = edit(config["members"])
-        connection.command("admin", {"replSetReconfig": config})
-    change(lambda there: [*there, *({"_id": number, "host": f"127.0.0.1:{number}", "votes": 0, "priority": 0, **how}
-                                    for number, how in enumerate(more, 20))])
+    world.a.reconfigure(lambda there: [*there, *({"_id": number, "host": f"127.0.0.1:{number}", "votes": 0, "priority": 0, **how}
+                                                 for number, how in enumerate(more, 20))])
     try:
         yield
     finally:
-        change(lambda there: [one for one in there if one["_id"] < 20])
-        connection.close()
+        world.a.reconfigure(lambda there: [one for one in there if one["_id"] < 20])
 
 
 def delay(world):

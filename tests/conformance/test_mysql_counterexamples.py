@@ -186,14 +186,11 @@ def test_a_client_that_reads_on_b_can_not_write_there_after_the_promotion(ready)
 
 def before_the_fence(scene, happens):
     """A cutover, in which `happens()` just before B is to come level with A; what B holds when the fence is about to begin; its result."""
-    met, held, go = (scene.box.folder / name for name in ("met", "held", "go"))
+    held, go = (scene.box.folder / name for name in ("held", "go"))
     scene.tool.cutover["freeze"] = [{"run": ["sh", "-c", f"touch '{held}'; until [ -e '{go}' ]; do sleep 0.05; done"], "timeout": "30s"}]
     scene.tool.write_config()
-    child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", fault="warm_up.target_level:before=hold",
-                             env={"CHANGEOVER_FAULT_MET": str(met)})
-    wait_for(met.exists, 40, "B is closed")
-    happens()
-    (scene.box.folder / "met.go").touch()
+    with scene.tool.held("cutover", "--yes", "--when-ready=20s", at="warm_up.target_level:before") as child:  # B is closed
+        happens()
     wait_for(held.exists, 40, "the fence is about to begin")
     rows = scene.b.read_all()
     go.touch()

@@ -3,7 +3,7 @@ import pytest
 
 from sandbox import ENGINES, engine_reason, wait_for
 from sandbox.box import Pair
-from sandbox.scenario import Scenario, now_ns
+from sandbox.scenario import Scenario
 
 VERSIONS = [name for name in ENGINES if name.startswith("mariadb-")]
 
@@ -39,12 +39,5 @@ def test_a_version_there_and_back(box, version):
     assert scene.check(load, "a", committed=False) == "a"
     assert scene.a.settings() == before
     for kind in ("cutover", "rollback"):
-        source, since = scene.primary, now_ns()
-        with scene.load(writers=4) as load:
-            wait_for(lambda: load.count() > 20, 20, "the load runs")
-            result = scene.run(kind)
-            assert result.code == 0, result
-            at = load.count()
-            wait_for(lambda: load.count() > at + 20, 20, "writes go on")
-        assert scene.check(load, source, since, committed=True) != source
+        scene.moved_under_load(kind)
     assert scene.primary == "a"

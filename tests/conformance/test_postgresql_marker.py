@@ -52,6 +52,18 @@ class Machine:
         return (self.flags / flag).exists()
 
 
+def comes_back(ready):
+    ready.caught_up()
+    assert ready.run("rollback").code == 0
+
+
+def cut_over_and_back(ready, machine, flag):
+    result = ready.run("cutover")
+    assert machine.met(flag)
+    assert result.code == 0, result
+    comes_back(ready)
+
+
 def killed_and_resumed(ready, machine, flag):
     """The tool and its guardian are killed when the rewind has come to that flag, and it goes on by itself."""
     child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s")
@@ -63,8 +75,7 @@ def killed_and_resumed(ready, machine, flag):
     result = ready.tool("resume", timeout_s=90)
     assert result.code == 0, result
     assert not (ready.a.data / MARKER).exists()
-    ready.caught_up()
-    assert ready.run("rollback").code == 0
+    comes_back(ready)
 
 
 def test_a_marker_that_is_read_in_the_moment_in_which_the_rewind_ends_is_still_the_runs(ready):
@@ -73,11 +84,7 @@ def test_a_marker_that_is_read_in_the_moment_in_which_the_rewind_ends_is_still_t
     machine.shim("sync", 'if [ "$1" = "$k" ] && [ -e "$k/rewound" ]; then until_true \'[ -e "$f/reading" ]\'; fi')
     machine.shim("cat", 'if [ "$1" = "$k/$m" ] && [ -e "$k/rewound" ] && mkdir "$f/reading" 2>/dev/null; then\n'
                         '  until_true \'[ ! -e "$k" ]\'; : > "$f/too_late"\nfi')
-    result = ready.run("cutover")
-    assert machine.met("too_late")
-    assert result.code == 0, result
-    ready.caught_up()
-    assert ready.run("rollback").code == 0
+    cut_over_and_back(ready, machine, "too_late")
 
 
 def test_a_marker_that_is_read_while_a_whole_rewind_goes_by_is_still_the_runs(ready):
@@ -88,11 +95,7 @@ def test_a_marker_that_is_read_while_a_whole_rewind_goes_by_is_still_the_runs(re
     machine.shim("cat", 'if [ "$1" = "$d/$m" ] && [ -e "$f/begun" ] && mkdir "$f/reading" 2>/dev/null; then\n'
                         '  until_true \'[ -e "$k/rewound" ] && [ ! -e "$d/$m" ]\'; $real "$@"; status=$?\n'
                         '  : > "$f/was_read"; until_true \'[ ! -e "$k" ]\'; exit $status\nfi')
-    result = ready.run("cutover")
-    assert machine.met("was_read")
-    assert result.code == 0, result
-    ready.caught_up()
-    assert ready.run("rollback").code == 0
+    cut_over_and_back(ready, machine, "was_read")
 
 
 def test_a_marker_that_is_raised_in_the_moment_in_which_the_rewind_ends_is_not_lost(ready):

@@ -179,26 +179,24 @@ class Member(Server):
         connection.close()
         wait_for(self.is_primary, 30, f"{self.name} is primary")
 
-    def join(self, other, priority=1.0):
-        """`other` becomes one more voting member of this primary's set, by hand; seen to follow."""
-        for votes in (0, 1):
-            connection = self.connect("root")
-            config = connection.command("admin", {"replSetGetConfig": 1})["config"]
-            config["version"] += 1
-            config["members"] = [one for one in config["members"] if one["host"] != other.host()]
-            config["members"].append({"_id": 7, "host": other.host(), "votes": votes, "priority": priority * votes})
-            connection.command("admin", {"replSetReconfig": config})
-            connection.close()
-            wait_for(lambda: other.hello().get("secondary"), 60, f"{other.name} follows")
-
-    def never_elects(self, other):
-        """Takes the priority of that member of this primary's set."""
+    def reconfigure(self, edit):
+        """Of this primary's set: edit(members) gives the new ones."""
         connection = self.connect("root")
         config = connection.command("admin", {"replSetGetConfig": 1})["config"]
         config["version"] += 1
-        config["members"] = [{**one, "priority": 0} if one["host"] == other.host() else one for one in config["members"]]
+        config["members"] = edit(config["members"])
         connection.command("admin", {"replSetReconfig": config})
         connection.close()
+
+    def change_member(self, other, **how):
+        self.reconfigure(lambda there: [{**one, **how} if one["host"] == other.host() else one for one in there])
+
+    def join(self, other, priority=1.0):
+        """`other` becomes one more voting member of this primary's set, by hand; seen to follow."""
+        for votes in (0, 1):
+            new = {"_id": 7, "host": other.host(), "votes": votes, "priority": priority * votes}
+            self.reconfigure(lambda there, new=new: [*(one for one in there if one["host"] != new["host"]), new])
+            wait_for(lambda: other.hello().get("secondary"), 60, f"{other.name} follows")
 
     def hello(self):
         connection = self.connect_plain()

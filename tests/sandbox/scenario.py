@@ -72,6 +72,21 @@ class Scenario:
         self.note(result.code, before)
         return result
 
+    def moved(self, load, kind):
+        """A run that is done, and writes go on after it."""
+        result = self.run(kind)
+        assert result.code == 0, result
+        at = load.count()
+        wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+
+    def moved_under_load(self, kind):
+        source, since = self.primary, now_ns()
+        with self.load(writers=4) as load:
+            wait_for(lambda: load.count() > 20, 20, "the load runs")
+            self.moved(load, kind)
+        side = self.check(load, source, since, committed=True)
+        assert side != source, side
+
     def note(self, code, before):
         where = OPEN_AFTER.get(code)
         if where:
