@@ -144,7 +144,8 @@ static enum co_result act(struct co_call *call, enum co_side side, const char *o
 
 enum co_result pg_machine_option(struct co_call *call, enum co_side side, const char *option)
 {
-    return act(call, side, option, ACT "act \"$@\"\n", NULL);
+    /* a server without a marker is in nobody's hands yet */
+    return act(call, side, option, ACT "held; [ -z \"$held\" ] || guard\nact \"$@\"\n", NULL);
 }
 
 static enum co_result take_state(struct co_call *call, const char *out, struct pg_machine_state *ret)

@@ -38,6 +38,19 @@ def test_a_setup_that_is_killed_at_each_step_goes_on(scene):
     assert scene.check(load, "a") == "b"
 
 
+def test_a_setup_that_was_taken_over_stops_no_server(scene):
+    """It has looked at everything and stands before it would stop the target and put the copy in its place."""
+    with scene.tool.held("setup", at="setup.place:before") as child:
+        was = scene.b.pid()
+        marker = scene.b.data / "changeover.marker"
+        assert marker.exists()
+        marker.write_text("another run's\n", encoding="ascii")
+    result = scene.tool.finish(child)
+    assert result.code not in (0, -9) and "marker" in result.err, result
+    assert scene.b.pid() == was and scene.b.query("SELECT 1") == [(1,)]
+    assert not [folder for folder in scene.b.folder.iterdir() if folder.name.startswith("data.before-changeover-")]
+
+
 @pytest.mark.parametrize("fence", ["soft", "stop"])
 def test_paths_with_spaces_and_quotes(box, engine, fence):
     """As far as pg_ctl bears it, which has a shell take apart what stands in double quotes."""
