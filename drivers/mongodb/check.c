@@ -179,7 +179,7 @@ static void check_versions(struct co_call *call, const struct mg_state *source, 
     if (fcv < 0) {
         mg_report(call, "fcv_unknown", CO_WARNING, side,
                   "the source's feature compatibility version can't be seen with the tool's account",
-                  "Grant it getParameter: `changeover init` prints the role.");
+                  "Grant it getParameter: `changeover init --grants` prints the role.");
         return;
     }
     if (!target->version || runs)

@@ -76,7 +76,7 @@ void mg_check_account(struct co_call *call, struct co_conn *conn, const struct m
     bson_destroy(command);
     if (result != CO_DONE) {
         mg_report(call, "privileges_unknown", CO_WARNING, side, "what the tool's account may do can't be seen",
-                  "See that it has the role that `changeover init` prints.");
+                  "See that it has the role that `changeover init --grants` prints.");
         return;
     }
     char message[700];
@@ -92,12 +92,13 @@ void mg_check_account(struct co_call *call, struct co_conn *conn, const struct m
     const char *list = call->host->text_get(call->ctx, missing, NULL);
     if (list && *list) {
         snprintf(message, sizeof message, "the tool's account lacks what a cutover needs: %.600s", list);
-        mg_report(call, "privilege_missing", CO_ERROR, side, message, "Give the account what `changeover init` prints.");
+        mg_report(call, "privilege_missing", CO_ERROR, side, message,
+                  "Give the account what `changeover init --grants` prints.");
     }
     if (!may(&reply, &checkpoint))
         mg_report(
             call, "fsync_missing", CO_WARNING, side,
             "the tool's account may not ask for a checkpoint (fsync): a member that crashes within a minute after the first "
             "marker may come back without it, and the run would have to be ended by hand",
-            "Give the account the action fsync on the cluster: `changeover init` prints the role.");
+            "Give the account the action fsync on the cluster: `changeover init --grants` prints the role.");
 }

@@ -218,7 +218,7 @@ static void check_oplog(struct co_call *call, const struct mg_state *state, stru
     if (mg_command(call, conn, "local", &command, false, &reply, NULL) != CO_DONE ||
         first_entry(call, conn, &first) != CO_DONE || first == 0 || state->applied.seconds < first) {
         mg_report(call, "oplog_unknown", CO_WARNING, side, "how far the oplog goes back can't be seen with the tool's account",
-                  "Grant it what `changeover init` prints.");
+                  "Grant it what `changeover init --grants` prints.");
         return;
     }
     int64_t size = mg_int(&reply, "size", 0), max = mg_int(&reply, "maxSize", 0);
@@ -249,7 +249,7 @@ static void check_operations(struct co_call *call, struct co_conn *conn, int sid
     BSON_APPEND_INT32(&command, "currentOp", 1);
     if (mg_command(call, conn, "admin", &command, false, &reply, NULL) != CO_DONE) {
         mg_report(call, "operations_unknown", CO_WARNING, side, "what runs on the source can't be seen with the tool's account",
-                  "Grant it what `changeover init` prints.");
+                  "Grant it what `changeover init --grants` prints.");
         return;
     }
     for (bool more = mg_each(&reply, "inprog", &list); more && mg_next(&list, &one);) {

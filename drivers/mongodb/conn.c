@@ -146,8 +146,8 @@ static enum co_result lost(struct co_call *call, struct co_conn *conn, const cha
 
 static enum co_result refused(struct co_call *call, const char *what, int code, const char *message, enum co_result result)
 {
-    mg_fail(call, result, kind_of(code), code == MG_UNAUTHORIZED ? "Give the account what `changeover init` prints." : "",
-            "%s: %s", what, message);
+    mg_fail(call, result, kind_of(code),
+            code == MG_UNAUTHORIZED ? "Give the account what `changeover init --grants` prints." : "", "%s: %s", what, message);
     if (call->err)
         snprintf(call->err->native, sizeof call->err->native, "%d", code);
     return result;
@@ -255,15 +255,22 @@ static mongoc_uri_t *make_uri(struct co_call *call, const struct co_endpoint_con
     return uri;
 }
 
+int64_t mg_wire_version(struct co_conn *conn, int64_t otherwise)
+{
+    mongoc_server_description_t *server = mongoc_client_get_server_description(conn->client, 1);
+    int64_t version =
+        server ? mg_int(mongoc_server_description_hello_response(server), "maxWireVersion", otherwise) : otherwise;
+    mongoc_server_description_destroy(server);
+    return version;
+}
+
 /* Before 4.2 (wire version 8) a step-down closes the connections of clients, but of those that ask to be kept: ours have
  * to look at what the step-down came to. */
 static void ask_to_be_kept(struct co_conn *conn)
 {
     MG_REPLY(reply);
     MG_DOC(hello);
-    mongoc_server_description_t *server = mongoc_client_get_server_description(conn->client, 1);
-    conn->old_wire = server && mg_int(mongoc_server_description_hello_response(server), "maxWireVersion", 8) < 8;
-    mongoc_server_description_destroy(server);
+    conn->old_wire = mg_wire_version(conn, 8) < 8;
     if (!conn->old_wire)
         return;
     BSON_APPEND_INT32(&hello, "isMaster", 1);

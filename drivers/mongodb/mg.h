@@ -85,6 +85,8 @@ enum co_result mg_connect(struct co_call *call, enum co_conn_purpose purpose, st
 void mg_disconnect(struct co_conn *conn);
 bool mg_alive(struct co_conn *conn);
 /* A connection of the ordinary account, or of the tool's where there is none. */
+/* What the server says to everybody: 7 is 4.0, 8 is 4.2, 13 is 5.0, 17 is 6.0 (wire_version.h). */
+int64_t mg_wire_version(struct co_conn *conn, int64_t otherwise);
 enum co_result mg_open_as(struct co_call *call, const char *user, const char *password, struct co_conn **ret);
 /* One command. `reply` is an initialised document; it is replaced. `changes`: a lost reply, and an error of the
  * write concern, is CO_EFFECT_UNKNOWN. Other errors of the server are CO_NO_EFFECT. *ret_code (may be NULL): its code. */

@@ -1,5 +1,6 @@
 /* module.c - the MongoDB driver's table: the one symbol that this module exports leads here. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "mg.h"
 
@@ -63,10 +64,19 @@ static void silent(mongoc_log_level_t level, const char *domain, const char *mes
     (void)data;
 }
 
+/* The library keeps counters in /dev/shm under the process's id from the moment it is loaded: a process that is killed leaves
+ * them there for good, and the next one of that id says so on standard error, whatever engine it works on. It is told
+ * not to before it is there: this module is initialised first (-z initfirst). */
+static __attribute__((constructor)) void no_shared_counters(void)
+{
+    setenv("MONGOC_DISABLE_SHM", "1", 1);
+}
+
 __attribute__((visibility("default"))) const struct co_driver *co_driver_entry(void)
 {
-    mongoc_init();
     mongoc_log_set_handler(silent, NULL);
+    mongoc_init();
+    unsetenv("MONGOC_DISABLE_SHM");
     snprintf(library, sizeof library, "libmongoc %s", mongoc_get_version());
     driver.step_count = mg_step_count;
     return &driver;

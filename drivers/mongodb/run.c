@@ -164,18 +164,35 @@ enum co_result mg_probe_write(struct co_call *call)
     return result;
 }
 
-/* Servers refuse roles with actions that they don't know: setUserWriteBlockMode came with 6.0. */
+/* Servers refuse roles with actions that they don't know: getDefaultRWConcern came with 5.0, setUserWriteBlockMode with 6.0.
+ * The accounts aren't there yet, so the version is what the server says to everybody. */
+static int64_t seen_wire_version(struct co_call *call)
+{
+    struct co_conn *conn = NULL;
+    struct co_error kept = call->err ? *call->err : (struct co_error){0};
+    int64_t version = mg_open_as(call, NULL, NULL, &conn) == CO_DONE ? mg_wire_version(conn, 0) : 0;
+    mg_disconnect(conn);
+    if (call->err)
+        *call->err = kept;
+    return version;
+}
+
 enum co_result mg_grants(struct co_call *call, struct co_text *ret)
 {
-    MG_STATE(state);
     const struct co_endpoint_config *endpoint = call->host->endpoint(call->ctx, call->side);
     const char *user = endpoint->user ? endpoint->user : "changeover";
     const char *probe = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
-    bool seen = call->conn && mg_look(call, call->conn, MG_LOOK_SELF, &state) == CO_DONE && state.major > 0;
-    bool old = seen && state.major < 6, defaults = !seen || state.major >= 5;
+    int64_t wire = seen_wire_version(call);
+    bool old = wire > 0 && wire < 17, defaults = wire == 0 || wire >= 13;
+    call->host->text_set(call->ctx, ret, "", 0);
+    if (wire == 0)
+        call->host->text_add(
+            call->ctx, ret,
+            "// the server wasn't reached to ask for its version: setUserWriteBlockMode is for 6.0 and newer,\n"
+            "// getDefaultRWConcern for 5.0 and newer; leave out what yours doesn't know\n");
     call->host->text_add(
         call->ctx, ret,
-        "// on the primary, in %s; users are replicated\n"
+        "// once, on the primary, in %s; accounts are replicated\n"
         "db.getSiblingDB('admin').createRole({role: 'changeover', privileges: [\n"
         "  {resource: {cluster: true}, actions: ['replSetGetStatus', 'replSetGetConfig', 'replSetConfigure', "
         "'replSetStateChange',\n"
@@ -192,6 +209,7 @@ enum co_result mg_grants(struct co_call *call, struct co_text *ret)
         user, old ? "'<password>'" : "passwordPrompt()");
     if (probe)
         call->host->text_add(call->ctx, ret,
+                             "// for real test writes\n"
                              "db.getSiblingDB('admin').createUser({user: '%s', pwd: %s, roles: [{role: 'readWrite', db: "
                              "'" MG_PROBE_DB "'}]})\n",
                              probe, old ? "'<password>'" : "passwordPrompt()");

@@ -34,7 +34,8 @@ bool my_check_read(struct my_check *check, struct co_conn *conn, const char *wha
     snprintf(text, sizeof text, "%.290s", check->call->err->message);
     memset(check->call->err, 0, sizeof *check->call->err);
     my_find(check, "cant_see", CO_WARNING, (int)conn->side,
-            "Grant the account what `changeover init` prints, then check again.", "%s can't be looked at: %s", what, text);
+            "Grant the account what `changeover init --grants` prints, then check again.", "%s can't be looked at: %s", what,
+            text);
     return false;
 }
 

@@ -13,7 +13,7 @@ static void check_own(struct my_check *c, struct co_conn *conn)
                 "the account %s may not turn sql_log_bin off: what it does would be replicated", conn->account_user);
     if (strcmp(conn->account_user, "root") == 0)
         my_find(c, "account_not_dedicated", CO_ERROR, side,
-                "Make an account of its own for the tool: `changeover init` prints the statements.",
+                "Make an account of its own for the tool: `changeover init --grants` prints the statements.",
                 "the tool logs in as root, which it can't lock: whoever else is root would get past the fence");
     MY_STR_AUTO sql = {0};
     MY_SETS_AUTO sets = {0};
@@ -43,7 +43,7 @@ static void check_own(struct my_check *c, struct co_conn *conn)
             my_str_addf(&missing, "%s%s", missing.len ? ", " : "", needed[i]);
     if (missing.len)
         my_find(c, "privileges_missing", CO_ERROR, side,
-                "GRANT ALL PRIVILEGES ON *.* TO the tool's account WITH GRANT OPTION; see `changeover init`.",
+                "GRANT ALL PRIVILEGES ON *.* TO the tool's account WITH GRANT OPTION; see `changeover init --grants`.",
                 "the tool's account %s lacks: %s", conn->account_user, my_cstr(&missing));
 }
 
@@ -54,8 +54,9 @@ static void check_bypass(struct my_check *c)
         return;
     if (my_check_read(
             c, c->source, "accounts that get past read_only",
-            "SELECT COUNT(*), LEFT(GROUP_CONCAT(GRANTEE),300) FROM information_schema.USER_PRIVILEGES WHERE PRIVILEGE_TYPE IN "
-            "('READ_ONLY ADMIN','READ ONLY ADMIN')",
+            "SELECT COUNT(*), LEFT(GROUP_CONCAT(GRANTEE SEPARATOR ', '),300) FROM information_schema.USER_PRIVILEGES WHERE "
+            "PRIVILEGE_TYPE IN ('READ_ONLY ADMIN','READ ONLY ADMIN') AND GRANTEE<>CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(),"
+            "'@',1)),'@',QUOTE(SUBSTRING_INDEX(CURRENT_USER(),'@',-1)))",
             &sets) &&
         my_int(my_value(&sets, 0, 0), 0) > 0)
         my_find(c, "accounts_bypass_read_only", CO_INFO, (int)c->source_side, "",

@@ -9,7 +9,9 @@
  */
 #include "my.h"
 
+#include <errmsg.h>
 #include <errno.h>
+#include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,6 +21,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 struct login {
@@ -29,6 +32,7 @@ struct login {
     int done_fd;
     atomic_int state; /* the thread's results are read, and `mysql` taken, only when this isn't LOGIN_RUNS any more */
     unsigned error;
+    int problem; /* what the system says of a connection that wasn't made; 0: nothing */
     char message[512];
 };
 
@@ -51,6 +55,34 @@ static void login_release(struct login *login)
     free(login);
 }
 
+/* The library says EINPROGRESS ("(115)") for whatever ended a connection that was not there at once. One more try tells: the
+ * number of an error, or 0. */
+static int why_not(const struct login *login)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+    char port[16];
+    snprintf(port, sizeof port, "%u", login->port);
+    if (getaddrinfo(login->host, port, &hints, &found) != 0)
+        return 0;
+    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0), problem = 0;
+    struct timeval patience = {.tv_sec = 1};
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience) == 0 &&
+        connect(fd, found->ai_addr, found->ai_addrlen) != 0)
+        problem = errno == EINPROGRESS || errno == EAGAIN ? ETIMEDOUT : errno;
+    if (fd >= 0)
+        close(fd);
+    freeaddrinfo(found);
+    return problem;
+}
+
+/* "Can't connect to server on 'db' (111)": the number in words; 0: the message has none. */
+static int connect_problem(const struct login *login)
+{
+    const char *at = strrchr(login->message, '(');
+    int problem = at ? (int)strtol(at + 1, NULL, 10) : 0;
+    return problem == EINPROGRESS && login->host ? why_not(login) : problem;
+}
+
 static void *login_thread(void *arg)
 {
     struct login *login = arg;
@@ -60,6 +92,8 @@ static void *login_thread(void *arg)
     if (!m) {
         login->error = mysql_errno(login->mysql);
         snprintf(login->message, sizeof login->message, "%s", mysql_error(login->mysql));
+        if (login->error == CR_CONNECTION_ERROR || login->error == CR_CONN_HOST_ERROR)
+            login->problem = connect_problem(login);
     }
     atomic_store(&login->state, m ? LOGIN_OK : LOGIN_FAILED); /* hands over all of the above, and `mysql` */
     uint64_t one = 1;
@@ -155,11 +189,15 @@ static enum co_result login_wait(struct co_call *call, struct login *login, cons
         return my_fail(call, CO_NO_EFFECT, CO_E_INTERRUPTED, "", "interrupted while connecting to %s", where);
     if (ready == 0)
         return my_fail(call, CO_NO_EFFECT, CO_E_TIMEOUT,
-                       "Check that the server runs and answers, and that no firewall drops packets.",
+                       "Check that the name is resolved, that the server runs and answers, and that no firewall drops packets.",
                        "no connection to %s in time", where);
     if (atomic_load(&login->state) == LOGIN_OK)
         return CO_DONE;
     MY_STR_AUTO what = {0};
+    if (login->problem) {
+        my_str_addf(&what, "can't connect to %s", where);
+        return my_fail_server(call, CO_NO_EFFECT, login->error, my_cstr(&what), strerrordesc_np(login->problem));
+    }
     my_str_addf(&what, "can't log in to %s as %s", where, login->user ? login->user : "");
     return my_fail_server(call, CO_NO_EFFECT, login->error, my_cstr(&what), login->message);
 }

@@ -97,7 +97,7 @@ static const char *hint_for(unsigned number)
     case 1227:
     case 1095:
     case 1370:
-        return "Grant the account what `changeover init` prints for this engine.";
+        return "Grant the account what `changeover init --grants` prints.";
     case 1205:
     case 1907:
         return "A session on the server holds a lock: look for LOCK TABLES, FLUSH TABLES WITH READ LOCK, long statements and "
@@ -111,7 +111,9 @@ static const char *hint_for(unsigned number)
     case 2003:
         return "Check that the server runs, its address and port, bind_address and firewalls.";
     case 2026:
-        return "TLS failed: check tls.ca and tls.server_name, or the server's certificate.";
+        return "TLS failed: see that tls.ca names the authority that signed the server's certificate, that the certificate is "
+               "valid "
+               "today, and that the name in the url is one of the certificate's.";
     case 1290:
         return "The server runs with an option that forbids this, such as read_only or skip_grant_tables.";
     default:

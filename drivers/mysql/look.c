@@ -228,32 +228,39 @@ enum co_result my_discover(struct co_call *call)
     return CO_DONE;
 }
 
+/* <password> is for the person to fill in: none passes through here. The same on MariaDB and MySQL: ALL holds the
+ * dynamic privileges too. */
 enum co_result my_grants(struct co_call *call, struct co_text *ret)
 {
-    bool mysql = call->conn && my_is_mysql(call->conn);
+    const struct co_endpoint_config *ep = call->host->endpoint(call->ctx, call->side);
+    const char *tool = ep->user && *ep->user ? ep->user : "changeover";
     const char *replication = call->host->secret_user(call->ctx, CO_SECRET_REPLICATION);
     const char *probe = call->host->secret_user(call->ctx, CO_SECRET_PROBE);
-    /* CREATE ... BY <password> is for the person to fill in: no password passes through here */
+    call->host->text_set(call->ctx, ret, "", 0);
     call->host->text_add(call->ctx, ret,
-                         "-- an account of its own: whoever else uses it gets past the fence\n"
-                         "CREATE USER 'changeover'@'%%' IDENTIFIED BY '<password>';\n"
-                         "GRANT ALL PRIVILEGES ON *.* TO 'changeover'@'%%' WITH GRANT OPTION;\n");
-    if (mysql)
-        call->host->text_add(
-            call->ctx, ret,
-            "GRANT SYSTEM_USER, SYSTEM_VARIABLES_ADMIN, CONNECTION_ADMIN, CLONE_ADMIN ON *.* TO 'changeover'@'%%';\n");
-    call->host->text_add(call->ctx, ret,
-                         "CREATE USER '%s'@'%%' IDENTIFIED BY '<password>';\nGRANT REPLICATION SLAVE ON *.* TO '%s'@'%%';\n",
-                         replication ? replication : "replicator", replication ? replication : "replicator");
+                         "-- on each server, as an administrator, in one session; replace each <password>\n"
+                         "SET SESSION sql_log_bin=0; -- these accounts are each server's own\n"
+                         "-- the tool's, for nobody else: whoever uses it gets past the fence\n"
+                         "CREATE USER '%s'@'%%' IDENTIFIED BY '<password>';\n"
+                         "GRANT ALL PRIVILEGES ON *.* TO '%s'@'%%' WITH GRANT OPTION;\n",
+                         tool, tool);
+    if (replication)
+        call->host->text_add(call->ctx, ret,
+                             "-- `changeover setup` makes this one itself where it isn't there\n"
+                             "CREATE USER '%s'@'%%' IDENTIFIED BY '<password>';\n"
+                             "GRANT REPLICATION SLAVE ON *.* TO '%s'@'%%';\n",
+                             replication, replication);
+    if (probe)
+        call->host->text_add(call->ctx, ret,
+                             "-- `changeover setup` makes this one itself where it isn't there\n"
+                             "CREATE USER '%s'@'%%' IDENTIFIED BY '<password>';\n"
+                             "GRANT SELECT, INSERT, UPDATE, DELETE ON " MY_PROBE_SCHEMA ".* TO '%s'@'%%';\n",
+                             probe, probe);
     call->host->text_add(
         call->ctx, ret,
-        "CREATE USER '%s'@'%%' IDENTIFIED BY '<password>';\nGRANT SELECT, INSERT, UPDATE, DELETE ON " MY_PROBE_SCHEMA
-        ".* TO '%s'@'%%';\n",
-        probe ? probe : "changeover_check", probe ? probe : "changeover_check");
-    call->host->text_add(call->ctx, ret,
-                         "-- for `lag`, `status` and `check` alone\n"
-                         "GRANT PROCESS, REPLICATION CLIENT ON *.* TO 'changeover_monitor'@'%%';\n"
-                         "GRANT SELECT ON mysql.* TO 'changeover_monitor'@'%%';\nGRANT SELECT ON " MY_SCHEMA
-                         ".* TO 'changeover_monitor'@'%%';\n");
+        "-- only where `lag` and `status` are to run with an account that can't change anything\n"
+        "CREATE USER 'changeover_monitor'@'%%' IDENTIFIED BY '<password>';\n"
+        "GRANT PROCESS, REPLICATION CLIENT /*M!100502 , SLAVE MONITOR */ ON *.* TO 'changeover_monitor'@'%%';\n"
+        "GRANT SELECT ON " MY_SCHEMA ".* TO 'changeover_monitor'@'%%';\n");
     return CO_DONE;
 }

@@ -179,10 +179,11 @@ enum co_result my_exec(struct co_call *call, struct co_conn *conn, const char *s
     MY_SETS_AUTO own = {0};
     struct my_sets *sets = ret_or_null ? ret_or_null : &own;
     if (!conn->unlogged)
-        return my_fail(call, CO_NO_EFFECT, CO_E_PRIVILEGE,
-                       "Grant it BINLOG ADMIN (MariaDB), SYSTEM_VARIABLES_ADMIN (MySQL 8.0) or SUPER; `changeover init` prints "
-                       "the grants.",
-                       "the account %s may not turn sql_log_bin off for itself", conn->account_user);
+        return my_fail(
+            call, CO_NO_EFFECT, CO_E_PRIVILEGE,
+            "Grant it BINLOG ADMIN (MariaDB), SYSTEM_VARIABLES_ADMIN (MySQL 8.0) or SUPER; `changeover init --grants` prints "
+            "the grants.",
+            "the account %s may not turn sql_log_bin off for itself", conn->account_user);
     return run(call, conn, sql, true, 0, sets);
 }
 

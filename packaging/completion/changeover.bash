@@ -23,7 +23,7 @@ _changeover()
     case $command in
     '') words="$commands $words" ;;
     help) words=$commands ;;
-    init) words="$words --a --b --engine --name" ;;
+    init) words="$words --a --b --engine --name --grants" ;;
     check) words="$words --for --strict" ;;
     setup) words="$words --dry-run" ;;
     lag) words="$words --wait= --watch= --history= --fail-fast --timeout --format" ;;

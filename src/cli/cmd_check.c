@@ -41,8 +41,14 @@ static void render(const json_t *doc, struct co_text *ret)
         errors += strcmp(severity, "error") == 0 && !consent;
         warnings += strcmp(severity, "warning") == 0 && !consent;
         accepted += consent;
-        co_text_add(ret, "%-7s %s%s%s: %s [%s]%s\n", severity, co_get_str(finding, "pair"), *side ? ", side " : "", side,
-                    co_get_str(finding, "message"), co_get_str(finding, "code"), consent ? " (accepted)" : "");
+        CO_TEXT_AUTO where = CO_TEXT_INIT;
+        co_text_add(&where, "%s%s", *side ? "side " : "", side);
+        const char *pair = co_get_str(finding, "pair"), *said = co_without_pair(co_get_str(finding, "message"), pair);
+        bool named =
+            *side && strncmp(said, co_text_str(&where), where.bytes) == 0; /* an error of the connection names its side */
+        co_text_add(ret, "%-7s %s%s%s%s%s [%s]%s\n", severity, pair, *side || named ? ", " : "",
+                    named ? "" : co_text_str(&where), named ? "" : ": ", said, co_get_str(finding, "code"),
+                    consent ? " (accepted)" : "");
         if (*co_get_str(finding, "remedy"))
             co_text_add(ret, "        %s\n", co_get_str(finding, "remedy"));
     }

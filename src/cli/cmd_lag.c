@@ -206,7 +206,6 @@ static int wait_for_gate(struct meter *meter, int64_t timeout_ms)
         co_cli_lag_text(cli->doc, &status);
         for (char *at = status.data; at && *at; at++)
             *at = *at == '\n' ? ' ' : *at;
-        co_log_status(co_text_str(&status));
         bool failed = gate == CO_GATE_BROKEN || gate == CO_GATE_UNKNOWN;
         bool last = gate == CO_GATE_OPEN || (failed && cli->given[CO_OPTION_FAIL_FAST]) || co_now_ns() >= deadline ||
                     cli->session.interrupted;
@@ -215,6 +214,7 @@ static int wait_for_gate(struct meter *meter, int64_t timeout_ms)
             int code = present(meter, gate);
             return cli->session.interrupted && gate != CO_GATE_OPEN ? CO_EXIT_INTERRUPTED : code;
         }
+        co_cli_show_transient(co_text_str(&status));
         next += interval_ns(meter);
         if (next < co_now_ns())
             next = co_now_ns();

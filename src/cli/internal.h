@@ -82,6 +82,8 @@ void co_cli_harden(void);                              /* no core dumps, no ptra
 
 void co_cli_watch(struct co_cli *cli); /* shows session events on standard error */
 void co_cli_watch_end(struct co_cli *cli);
+/* A moving line on a terminal; elsewhere a line on standard error now and then. */
+void co_cli_show_transient(const char *text);
 
 /* ---- confirm.c ---- */
 

@@ -117,6 +117,13 @@ static void show_transient(const char *text)
     co_say("    %s", text);
 }
 
+void co_cli_show_transient(const char *text)
+{
+    pthread_mutex_lock(&view.mutex);
+    show_transient(text);
+    pthread_mutex_unlock(&view.mutex);
+}
+
 static void show_phase_end(const struct co_watch_event *event)
 {
     char took[32];

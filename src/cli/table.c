@@ -13,7 +13,9 @@
 const struct co_command_spec co_commands[] = {
     {.id = CO_CMD_INIT, .name = "init", .run = co_cmd_init, .summary = "write a commented config for two URLs",
      .description = "Writes a config with every key and its default as a comment, to the file after -c or to changeover.yaml. An existing "
-                    "file is never overwritten. URLs with passwords are refused: passwords belong in files or the environment."},
+                    "file is never overwritten. URLs with passwords are refused: passwords belong in files or the environment. With "
+                    "--grants it reads the config that is there and prints, for an administrator, the statements that make the tool's "
+                    "accounts; it doesn't log in anywhere."},
     {.id = CO_CMD_CHECK, .name = "check", .run = co_cmd_check, .summary = "look at both sides before a setup or a cutover",
      .description = "Pre-flight of both sides: each finding with its code, why it matters and what to do about it. Without --for it picks "
                     "its stage: setup while B doesn't follow A, else cutover. Nothing is changed."},
@@ -79,6 +81,8 @@ const struct co_option_spec co_options[CO_OPTION_COUNT] = {
                           "the engine; default: the URL's scheme"},
     [CO_OPTION_NAME] = {CO_OPTION_NAME, "name", 0, CO_ARITY_REQUIRED, "NAME", NULL, ON(INIT),
                         "the migration's name; default: the file's name, or that of the folder of a changeover.yaml"},
+    [CO_OPTION_GRANTS] = {CO_OPTION_GRANTS, "grants", 0, CO_ARITY_NONE, NULL, NULL, ON(INIT),
+                          "print the statements that make the accounts, for a config that is there"},
     [CO_OPTION_FOR] = {CO_OPTION_FOR, "for", 0, CO_ARITY_REQUIRED, "STAGE", "setup|cutover", ON(CHECK),
                        "what to check for: setup or cutover"},
     [CO_OPTION_STRICT] = {CO_OPTION_STRICT, "strict", 0, CO_ARITY_NONE, NULL, NULL, ON(CHECK), "warnings count as errors"},

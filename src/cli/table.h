@@ -57,6 +57,7 @@ enum co_option_id {
     CO_OPTION_B,
     CO_OPTION_ENGINE,
     CO_OPTION_NAME,
+    CO_OPTION_GRANTS,
     CO_OPTION_FOR,
     CO_OPTION_STRICT,
     CO_OPTION_DRY_RUN,

@@ -166,9 +166,32 @@ static int check_pair(struct co_pair *pair, struct co_runner *run, struct co_end
     return failed;
 }
 
-int co_check_lane(struct co_lane *lane, enum co_check_stage stage, struct co_findings *findings, struct co_error *err)
+static int check_lane(struct co_lane *lane, enum co_check_stage stage, struct co_findings *findings, struct co_error *err)
 {
     return check_pair(lane->pair, lane->run, lane->main[CO_SOURCE], lane->main[CO_TARGET], stage, findings, err);
+}
+
+/* A run goes on only when every error was consented to. Of a side that couldn't be reached (`unmet` by side, or NULL) an error
+ * says no more than that: why it couldn't is what helps. */
+int co_check_refuses(struct co_lane *lane, enum co_check_stage stage, const struct co_error *unmet_or_null)
+{
+    struct co_findings findings = {0};
+    int failed = check_lane(lane, stage, &findings, &lane->error);
+    for (size_t i = 0; i < findings.count && !failed; i++) {
+        const struct co_finding_row *row = &findings.rows[i];
+        if (row->severity != CO_ERROR || row->accepted)
+            continue;
+        if (unmet_or_null && row->side >= 0 && unmet_or_null[row->side].code) {
+            lane->error = unmet_or_null[row->side];
+            failed = lane->error.code;
+            continue;
+        }
+        failed = co_fail(&lane->error, CO_E_STATE, "pair %s%s%s: %s [%s]", row->pair, row->side < 0 ? "" : ", side ",
+                         row->side < 0 ? "" : co_side_name((enum co_side)row->side), row->message, row->code);
+        co_hint(&lane->error, "%s", row->remedy);
+    }
+    co_findings_done(&findings);
+    return failed;
 }
 
 /* A side that can't be reached is a finding of its own. */

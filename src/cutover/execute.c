@@ -79,8 +79,10 @@ static enum co_exit refuse(struct co_runner *run, int failed)
         return co_undo(run, true, code);
     run->phase = "refuse";
     size_t told = run->result->error_count;
-    co_markers_remove(run, CO_SOURCE);
-    co_markers_remove(run, CO_TARGET);
+    if (run->marking) { /* else a server that isn't reached would be waited for once more, for nothing */
+        co_markers_remove(run, CO_SOURCE);
+        co_markers_remove(run, CO_TARGET);
+    }
     if (failed == CO_E_CONFIG || not_met)
         run->result->error_count = told; /* of a server that wasn't reached all was said */
     run->result->outcome = "refused";

@@ -143,6 +143,7 @@ int co_marker_for_setup(struct co_lane *lane)
 
 int co_markers_set(struct co_runner *run)
 {
+    run->marking = true;
     return co_sides_each(run, set_marker);
 }
 

@@ -79,17 +79,7 @@ int co_do_lock(struct co_runner *run)
 
 static int check_lane(struct co_lane *lane)
 {
-    struct co_findings findings = {0};
-    int failed = co_check_lane(lane, CO_CHECK_CUTOVER, &findings, &lane->error);
-    for (size_t i = 0; i < findings.count && !failed; i++) {
-        const struct co_finding_row *row = &findings.rows[i];
-        if (row->severity != CO_ERROR || row->accepted)
-            continue;
-        failed = co_fail(&lane->error, CO_E_STATE, "pair %s: %s: %s", row->pair, row->code, row->message);
-        co_hint(&lane->error, "%s", row->remedy);
-    }
-    co_findings_done(&findings);
-    return failed;
+    return co_check_refuses(lane, CO_CHECK_CUTOVER, NULL);
 }
 
 int co_do_check(struct co_runner *run)

@@ -71,6 +71,7 @@ struct co_runner {
     bool source_lost;    /* rollback --b-is-lost: there is no source */
     bool follows_up;     /* only what comes after the opening: the source may be down */
     bool pairs_have_run; /* the pairs know the run */
+    bool marking;        /* a server may hold the run's marker */
     bool in_pause, switched;
     atomic_bool committed; /* read by the watcher: nothing is interrupted any more */
     bool begun;            /* the journal has the run */
@@ -216,7 +217,7 @@ void co_audit_resolve(const struct co_runner *run, const char *described, struct
 /* ---- check.c ---- */
 /* One server in two places of the run, where the engine can't tell them apart: CO_E_CONFIG, noted. */
 int co_compare_instances(struct co_runner *run);
-int co_check_lane(struct co_lane *lane, enum co_check_stage stage, struct co_findings *findings, struct co_error *err);
+int co_check_refuses(struct co_lane *lane, enum co_check_stage stage, const struct co_error *unmet_or_null);
 
 /* ---- lost.c ---- */
 int co_lost_is_gone(struct co_lane *lane, struct co_error *err); /* 0, or why the source can't be taken for lost */

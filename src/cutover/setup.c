@@ -112,21 +112,6 @@ static int do_steps(struct co_lane *lane, enum co_phase phase)
 
 /* ---------------------------------------------------------------- setup */
 
-static int check_lane(struct co_lane *lane)
-{
-    struct co_findings findings = {0};
-    int failed = co_check_lane(lane, CO_CHECK_SETUP, &findings, &lane->error);
-    for (size_t i = 0; i < findings.count && !failed; i++) {
-        const struct co_finding_row *row = &findings.rows[i];
-        if (row->severity == CO_ERROR && !row->accepted) {
-            failed = co_fail(&lane->error, CO_E_STATE, "pair %s: %s: %s", row->pair, row->code, row->message);
-            co_hint(&lane->error, "%s", row->remedy);
-        }
-    }
-    co_findings_done(&findings);
-    return failed;
-}
-
 /* The first round copies everything. */
 static int first_round(struct co_lane *lane)
 {
@@ -206,13 +191,13 @@ static int nobody_else(struct co_lane *lane)
 }
 
 /* A side that can't be met yet is no other one; the pre-flight says what that means. */
-static void meet(struct co_lane *lane)
+static void meet(struct co_lane *lane, struct co_error unmet[2])
 {
     for (int role = 0; role < 2; role++) {
         struct co_identity_data id = {0};
         struct co_error err = {0};
         struct co_endpoint *ep = lane->main[role];
-        if (co_ep_identify(ep, co_now_ns() + CO_CONNECT_NS, &id, &err) == CO_DONE) {
+        if (co_ep_identify(ep, co_now_ns() + CO_CONNECT_NS, &id, &unmet[co_endpoint_side(ep)]) == CO_DONE) {
             co_text_set_str(&lane->instance[co_endpoint_side(ep)], co_text_str(&id.instance));
             if (co_ep_capabilities(ep, co_now_ns() + CO_CONNECT_NS, &lane->caps, &err) != CO_DONE)
                 lane->caps.scope_database = false;
@@ -224,10 +209,11 @@ static void meet(struct co_lane *lane)
 /* All pairs are looked at before anything is changed for one. */
 static int look_lane(struct co_lane *lane)
 {
+    struct co_error unmet[2] = {{0}, {0}};
     int failed = nobody_else(lane);
     if (!failed)
-        meet(lane);
-    return failed ? failed : check_lane(lane);
+        meet(lane, unmet);
+    return failed ? failed : co_check_refuses(lane, CO_CHECK_SETUP, unmet);
 }
 
 static int setup_lane(struct co_lane *lane)

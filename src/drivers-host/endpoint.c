@@ -189,6 +189,19 @@ static enum co_result check_identity(struct co_call_state *state)
 
 /* ---------------------------------------------------------------- connecting */
 
+/* A server that doesn't answer is waited for, up to ten seconds: whoever looks on shall see for which. */
+static void say_connecting(const struct co_endpoint *ep)
+{
+    const struct co_pair_config *config = co_pair_config(ep->pair);
+    const struct co_endpoint_config *endpoint = &config->side[ep->side].endpoint;
+    CO_TEXT_AUTO text = CO_TEXT_INIT;
+    co_text_add(&text, "%s, side %s: connecting to %s", co_pair_name(ep->pair), co_side_name(ep->side),
+                endpoint->address ? endpoint->address : "the server");
+    if (endpoint->port)
+        co_text_add(&text, ":%d", endpoint->port);
+    co_log_status(co_text_str(&text));
+}
+
 static enum co_result connect_now(struct co_call_state *state)
 {
     struct co_endpoint *ep = state->ep;
@@ -201,7 +214,9 @@ static enum co_result connect_now(struct co_call_state *state)
     }
     struct co_conn *conn = NULL;
     state->call.conn = NULL;
+    say_connecting(ep);
     enum co_result result = driver->connect(&state->call, ep->purpose, &conn);
+    co_log_status(NULL);
     if (result == CO_DONE && !conn) {
         co_breach(state->err, ep->pair, "connect() was done and gave no connection");
         result = CO_NO_EFFECT;

@@ -1,14 +1,11 @@
 """JSON documents, texts and exit codes of the commands, against the fake servers: the fields that DESIGN fixed are
 there with the right types, and unknown is null."""
 import json
-import os
-import pty
 import re
-import select
 import signal
-import subprocess
 import time
 
+from sandbox.terminal import on_terminal
 from sandbox.tool import program
 from sandbox.wait import wait_for
 
@@ -211,30 +208,6 @@ def test_partial_needs_the_config_to_say_so(box):
     assert result.code == 0 and [pair["name"] for pair in result.json["pairs"]] == names
     result = tool("lag", "-p", names[1], json=True)
     assert [pair["name"] for pair in result.json["pairs"]] == names[1:]
-
-
-def on_terminal(argv, env, answer):
-    """Runs argv on a terminal of its own, types the answer when asked; returns the exit code and what was shown."""
-    main, other = pty.openpty()
-    child = subprocess.Popen(argv, stdin=other, stdout=other, stderr=other, env=env, start_new_session=True)
-    os.close(other)
-    shown, typed = b"", False
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if select.select([main], [], [], 0.1)[0]:
-            try:
-                block = os.read(main, 65536)
-            except OSError:
-                block = b""
-            if not block:
-                break
-            shown += block
-        if not typed and b"to go on:" in shown:
-            os.write(main, answer.encode() + b"\n")
-            typed = True
-    child.wait(10)
-    os.close(main)
-    return child.returncode, shown.decode()
 
 
 def test_on_a_terminal_the_plan_is_shown_and_an_answer_asked(fakes):

@@ -1,12 +1,16 @@
 """What bad circumstances get: a clear error, the right exit code, nothing changed."""
+import contextlib
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 
 import pytest
 
+from sandbox.terminal import on_terminal
 from sandbox.tool import program
 from sandbox.wait import wait_for
 
@@ -113,6 +117,56 @@ def test_a_server_that_is_down_does_not_hide_the_run_of_another_machine(fakes):
     fakes.a.start()
     fakes.must("resume", code=4)
     assert fakes.open_side() == "a"
+
+
+@pytest.fixture
+def asked(fakes):
+    """B's address leads to somebody who hangs up on everyone: [how often he was asked]."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    times = []
+
+    def hang_up():
+        with contextlib.suppress(OSError):
+            while True:
+                listener.accept()[0].close()
+                times.append(1)
+    thread = threading.Thread(target=hang_up)
+    thread.start()
+    document = fakes.tool.document()
+    document["pairs"][0]["b"]["url"] = f"fake://tool@127.0.0.1:{listener.getsockname()[1]}"
+    fakes.tool.write_config(json.dumps(document))
+    yield times
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+def test_a_side_that_is_not_met_is_not_waited_for_a_second_time(fakes, asked):
+    """It may take ten seconds to hear nothing, and no marker can be there before both sides were met."""
+    refused(fakes.tool("cutover", "--yes", json=True), 3, "side b")
+    assert len(asked) == 1
+
+
+def test_a_setup_that_does_not_reach_a_side_is_3_and_says_which(fakes, asked):
+    refused(fakes.tool("setup", json=True), 3, "side b", "connect")
+    assert asked
+
+
+def test_a_wait_for_the_gate_says_what_it_waits_for_without_a_terminal_too(fakes, asked):
+    done = fakes.tool("lag", "--wait=300ms")
+    assert done.code == 3 and asked, done
+    assert done.err.strip().startswith("gate unknown") and "side b" in done.err, done
+
+
+def test_a_connection_that_is_waited_for_is_named_on_a_terminal(fakes):
+    """Ten seconds of silence look like a tool that hangs."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = f"127.0.0.1:{silent.getsockname()[1]}"
+        document = fakes.tool.document()
+        document["pairs"][0]["b"]["url"] = f"fake://tool@{where}"
+        fakes.tool.write_config(json.dumps(document))
+        code, shown = on_terminal([str(program()), "-c", str(fakes.tool.config_path), "lag"], fakes.tool.environment(), "")
+        assert code == 3 and f"side b: connecting to {where}" in shown, shown
 
 
 def test_a_name_that_leads_to_another_server_is_not_followed(fakes):

@@ -1,7 +1,10 @@
 """Wrong usage, help, secrets in arguments, the config's errors. No server is needed."""
+import pathlib
 import subprocess
 
 import pytest
+
+from sandbox.tool import program
 
 COMMANDS = ("init", "check", "setup", "status", "lag", "cutover", "resume", "abort", "rollback", "detach", "report", "drivers")
 TWO = "pairs:\n  - a: {url: 'fake://127.0.0.1:1'}\n    b: {url: 'fake://127.0.0.1:2'}\n"
@@ -134,6 +137,30 @@ def test_init_names_the_migration_after_its_file_or_its_folder(cli):
         done = cli("init", "-c", path, "--a", "fake://127.0.0.1:1", "--b", "fake://127.0.0.1:2")
         assert done.code == 0, done
         assert f"migration: {name}\n" in (cli.folder / path).read_text()
+
+
+def test_init_prints_for_every_engine_the_statements_that_make_its_accounts(cli):
+    """Hints and pages send people there. The files with the passwords may not be there yet."""
+    for engine in [engine["name"] for driver in cli("drivers", "--json").json["drivers"] for engine in driver["engines"]]:
+        config = cli.config(f"pairs: [{{engine: {engine}, a: {{url: '{engine}://mover@127.0.0.1:1', password_file: later}},\n"
+                            f"  b: {{url: '{engine}://mover@127.0.0.1:2'}}, replication: {{user: copier, password_file: later}}}}]\n", name="grants.yaml")
+        done = cli("-c", config, "init", "--grants")
+        assert done.code == 0 and done.err == "" and done.out.startswith(f"{engine}, sides a and b:\n"), done
+        assert engine.startswith("fake") or "mover" in done.out, done
+        grants = cli("-c", config, "--json", "init", "--grants").json["grants"]
+        assert [(one["pair"], one["side"]) for one in grants] == [(engine, None)] and grants[0]["statements"] in done.out, grants
+    done = cli("-c", config, "init", "--grants", "--a", "fake://127.0.0.1:1")
+    assert done.code == 64 and "--a doesn't go with it" in done.err, done
+    assert cli("-c", "nowhere.yaml", "init", "--grants").code == 65
+
+
+def test_no_client_library_leaves_or_meets_anything_in_shared_memory(cli):
+    """One kept a file there under the process's id: of a process that was killed it stayed, and the next one of that id warned."""
+    script = f'touch /dev/shm/mongoc-$$; echo $$; exec {program()} drivers'
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, env=cli.env)
+    left = pathlib.Path(f"/dev/shm/mongoc-{done.stdout.split()[0]}")
+    left.unlink()
+    assert done.stderr == "", done
 
 
 def test_two_urls_are_enough_with_any_scheme_of_an_engine(cli):

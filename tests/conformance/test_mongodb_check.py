@@ -10,6 +10,7 @@ import re
 import pytest
 
 from sandbox import ENGINES, Sandbox, engine_reason, wait_for
+from sandbox.mongodb import MongoDB
 from sandbox.mongodb_double_wire import Int64
 from sandbox.scenario import Scenario
 from sandbox.tool import ROOT
@@ -50,6 +51,20 @@ def real():
     world = World("mongodb")
     yield world
     world.box.close(failed=False)
+
+
+@pytest.mark.parametrize("kind", ["double", "real"])
+def test_the_role_that_init_prints_is_the_one_that_every_test_runs_with(kind, request):
+    """For the version that it finds, without an account; the suites show that it is enough."""
+    world = request.getfixturevalue(kind)
+    statements = world.tool(lambda pair: [pair[side].pop("password_file") for side in "ab"])("init", "--grants", json=True).json["grants"][0]["statements"]
+    role = re.search(r"createRole\((\{.*?roles: \[\]\})\)", statements, re.S).group(1)
+    role = json.loads(re.sub(r"(\w+):", r'"\1":', role).replace("'", '"'))
+    actions = set(role["privileges"][0]["actions"])
+    newer = {"double": {"setUserWriteBlockMode", "getDefaultRWConcern"}, "real": set()}[kind]
+    assert actions == {*MongoDB.PRIVILEGES[0]["actions"], *newer}, actions
+    assert role["privileges"][1:] == MongoDB.PRIVILEGES[1:], role
+    assert "createUser({user: 'tool'" in statements and "user: 'app'" in statements, statements
 
 
 def findings(tool, *arguments):

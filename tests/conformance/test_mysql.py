@@ -1,9 +1,12 @@
 """What only MariaDB and MySQL have: locks held by clients, events, accounts, GTIDs that nobody may make."""
+import json
+import re
 import threading
 
 import pytest
 
 from sandbox import wait_for
+from sandbox.mariadb import PASSWORD
 from sandbox.proxy import Proxy
 from sandbox.scenario import now_ns
 
@@ -131,6 +134,13 @@ def test_root_that_keeps_trying_writes_nothing_on_the_follower(ready):
     no_stray_gtids(ready)
 
 
+def test_a_setup_that_does_not_reach_b_is_3_and_says_why(scene):
+    scene.b.stop()
+    result = scene.tool("setup", json=True)
+    said = result.json["errors"][0]["message"]
+    assert result.code == 3 and "side b" in said and "Connection refused" in said, result
+
+
 def make_read_only_last(scene):
     """Where the server itself can't keep read_only over a restart, its configuration says so."""
     if scene.engine == "mariadb":
@@ -138,6 +148,38 @@ def make_read_only_last(scene):
         with open(scene.b.folder / "my.cnf", "a", encoding="ascii") as file:
             file.write("read-only=1\n")
         scene.b.start()
+
+
+def test_what_init_prints_is_enough_for_every_command(scene):
+    """An administrator pastes what `init --grants` says; with nothing else everything works, and who only looks sees lag and status."""
+    make_read_only_last(scene)  # else every account of B is locked, that of who only looks too
+    document = scene.tool.document()
+    pair = document["pairs"][0]
+
+    def log_in_as(user):
+        for side in ("a", "b"):
+            pair[side]["url"] = re.sub(r"//\w+@", f"//{user}@", pair[side]["url"])
+        scene.tool.write_config(json.dumps(document))
+    pair["probe"]["user"] = "prober"
+    log_in_as("mover")
+    printed = scene.tool("init", "--grants", json=True).json["grants"]
+    assert [one["side"] for one in printed] == [None], printed
+    for server in (scene.a, scene.b):
+        connection = server.connect("root")
+        with connection.cursor() as cursor:
+            for statement in re.sub(r"--.*", "", printed[0]["statements"]).replace("<password>", PASSWORD).split(";"):
+                if statement.strip():
+                    cursor.execute(statement)
+        connection.close()
+    for command in (("check",), ("setup",), ("check", "--for", "cutover"), ("lag", "--wait=30s"), ("status",)):
+        scene.must(*command, timeout_s=120)
+    log_in_as("changeover_monitor")
+    scene.must("lag", "--wait=20s")
+    sides = scene.must("status", json=True).json["pairs"][0]
+    assert (sides["a"]["role"], sides["b"]["role"]) == ("primary", "follower"), sides
+    log_in_as("mover")
+    for command in (("cutover", "--yes", "--when-ready=20s"), ("rollback", "--check"), ("rollback", "--yes", "--when-ready=20s"), ("detach", "--yes")):
+        scene.must(*command, timeout_s=120)
 
 
 def write_on_b(scene, user):

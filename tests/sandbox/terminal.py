@@ -1,0 +1,30 @@
+"""A command on a terminal of its own."""
+import os
+import pty
+import select
+import subprocess
+import time
+
+
+def on_terminal(argv, env, answer):
+    """Runs argv on a terminal of its own, types the answer when asked; returns the exit code and what was shown."""
+    main, other = pty.openpty()
+    child = subprocess.Popen(argv, stdin=other, stdout=other, stderr=other, env=env, start_new_session=True)
+    os.close(other)
+    shown, typed = b"", False
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if select.select([main], [], [], 0.1)[0]:
+            try:
+                block = os.read(main, 65536)
+            except OSError:
+                block = b""
+            if not block:
+                break
+            shown += block
+        if not typed and b"to go on:" in shown:
+            os.write(main, answer.encode() + b"\n")
+            typed = True
+    child.wait(10)
+    os.close(main)
+    return child.returncode, shown.decode()
