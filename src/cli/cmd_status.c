@@ -86,7 +86,7 @@ static json_t *pair_json(const struct co_pair_status *from)
     return pair;
 }
 
-static json_t *run_json(const struct co_run_row *row)
+static json_t *run_json(const struct co_run_row *row, bool alive)
 {
     char time[40];
     json_t *run = json_object();
@@ -97,6 +97,7 @@ static json_t *run_json(const struct co_run_row *row)
     co_json_set(run, "operator", co_json_known(row->operator_name));
     co_json_set(run, "host", co_json_known(row->host));
     co_json_set(run, "pid", co_json_count(row->pid));
+    co_json_set(run, "running", json_boolean(alive));
     return run;
 }
 
@@ -149,8 +150,10 @@ static void render(const json_t *doc, struct co_text *ret)
     }
     const json_t *run = json_object_get(doc, "run");
     if (json_is_object(run))
-        co_text_add(ret, "unfinished %s %s, begun %s by %s on %s: see `changeover resume`\n", co_get_str(run, "kind"),
-                    co_get_str(run, "run"), co_get_str(run, "started"), co_get_str(run, "operator"), co_get_str(run, "host"));
+        co_text_add(ret, "%s %s %s, begun %s by %s on %s: see `changeover %s`\n",
+                    co_get_true(run, "running") ? "running" : "unfinished", co_get_str(run, "kind"), co_get_str(run, "run"),
+                    co_get_str(run, "started"), co_get_str(run, "operator"), co_get_str(run, "host"),
+                    co_get_true(run, "running") ? "report" : "resume");
 }
 
 int co_cmd_status(struct co_cli *cli)
@@ -167,7 +170,7 @@ int co_cmd_status(struct co_cli *cli)
     for (size_t i = 0; i < status.pair_count; i++)
         (void)json_array_append_new(pairs, pair_json(&status.pairs[i]));
     co_json_set(cli->doc, "pairs", pairs);
-    co_json_set(cli->doc, "run", status.has_run ? run_json(&status.run) : json_null());
+    co_json_set(cli->doc, "run", status.has_run ? run_json(&status.run, status.run_alive) : json_null());
     cli->render = render;
     co_status_done(&status);
     return code;

@@ -253,11 +253,33 @@ static void compare_met(struct co_lane *lanes, size_t count, struct co_findings 
     }
 }
 
+/* What stands between the sides may be its doing, and no other run begins before it is over. */
+static void find_left_run(const struct co_session *session, struct co_findings *findings)
+{
+    struct co_run_row row;
+    if (!session->journal || session->pair_count == 0 || co_journal_unfinished(session->journal, &row, NULL) != 0)
+        return;
+    bool alive = co_run_alive(&row);
+    CO_TEXT_AUTO text = CO_TEXT_INIT;
+    co_text_add(&text,
+                alive ? "the %s %s is under way: what is seen here is its doing"
+                      : "the %s %s was left in the middle: clients may be refused on both sides until it is over",
+                row.kind, row.id);
+    struct gather gather = {.findings = findings, .pair = session->pairs[0]};
+    add(&gather, &(struct co_finding){.code = alive ? "run_under_way" : "run_unfinished",
+                                      .severity = alive ? CO_INFO : CO_ERROR,
+                                      .side = -1,
+                                      .message = co_text_str(&text),
+                                      .remedy = alive ? "`changeover report` shows how far it is."
+                                                      : "`changeover resume` finishes it or backs out of it."});
+}
+
 enum co_exit co_check(struct co_session *session, enum co_check_stage stage_or_0, bool strict, struct co_findings *ret,
                       struct co_error *err)
 {
     *ret = (struct co_findings){0};
     enum co_exit code = CO_EXIT_DONE;
+    find_left_run(session, ret);
     struct co_lane *lanes = calloc(session->pair_count ? session->pair_count : 1, sizeof *lanes);
     for (size_t i = 0; i < session->pair_count; i++) {
         struct co_pair *pair = session->pairs[i];

@@ -138,6 +138,7 @@ static enum co_exit conclude(struct co_runner *run)
         char text[64];
         snprintf(text, sizeof text, "signal %d came after the commit and ended nothing", (int)run->session->interrupted);
         co_journal_event(run->journal, run->row.id, NULL, "signal", text, NULL);
+        co_runner_say(run, NULL, CO_WATCH_NOTE, "%s: the run finished", text);
     }
     enum co_exit code = run->follow_ups ? CO_EXIT_FOLLOW_UP : CO_EXIT_DONE;
     fill_pairs(run);

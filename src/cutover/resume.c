@@ -362,6 +362,20 @@ static bool wants_follow_up(struct co_journal *journal)
     return wants;
 }
 
+/* Whoever saw a run die looks for it here: the guardian may have ended it already. */
+static void say_last(struct co_journal *journal, struct co_error *err)
+{
+    json_t *runs = NULL;
+    const json_t *last =
+        co_journal_list_runs(journal, &runs, NULL) == 0 ? json_array_get(runs, json_array_size(runs) - 1) : NULL;
+    if (last)
+        co_hint(err,
+                "The last run, the %s %s, ended: %s. `changeover report` shows its record, `changeover status` both sides.",
+                json_string_value(json_object_get(last, "kind")), json_string_value(json_object_get(last, "id")),
+                json_string_value(json_object_get(last, "outcome")));
+    json_decref(runs);
+}
+
 enum co_exit co_run_resume(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret)
 {
     struct co_run_row row, last;
@@ -376,8 +390,10 @@ enum co_exit co_run_resume(struct co_session *session, const struct co_run_optio
     if (co_journal_last_done(session->journal, &last, NULL) == 0 && last.exit_code == CO_EXIT_FOLLOW_UP &&
         wants_follow_up(session->journal))
         return follow_up(session, options, &last, ret);
-    if (!options->if_needed)
+    if (!options->if_needed) {
         co_fail(&err, CO_E_STATE, "there is nothing to resume: no run was left");
+        say_last(session->journal, &err);
+    }
     return say(ret, options->if_needed ? CO_EXIT_DONE : CO_EXIT_NO, options->if_needed ? "done" : "refused", &err);
 }
 

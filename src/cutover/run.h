@@ -217,6 +217,7 @@ void co_audit_resolve(const struct co_runner *run, const char *described, struct
 /* ---- check.c ---- */
 /* One server in two places of the run, where the engine can't tell them apart: CO_E_CONFIG, noted. */
 int co_compare_instances(struct co_runner *run);
+bool co_run_alive(const struct co_run_row *row); /* its process is still at work, on this machine */
 int co_check_refuses(struct co_lane *lane, enum co_check_stage stage, const struct co_error *unmet_or_null);
 
 /* ---- lost.c ---- */

@@ -55,7 +55,7 @@ static void say_next(const struct co_status *status, struct co_pair_status *pair
 }
 
 /* The process that has the run, on this boot of this machine. */
-static bool is_alive(const struct co_run_row *row)
+bool co_run_alive(const struct co_run_row *row)
 {
     char boot_id[40] = "";
     FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
@@ -109,7 +109,7 @@ enum co_exit co_status_look(struct co_session *session, struct co_status *ret, s
         return CO_EXIT_INTERNAL;
     }
     ret->has_run = session->journal && co_journal_unfinished(session->journal, &ret->run, NULL) == 0;
-    ret->run_alive = ret->has_run && is_alive(&ret->run);
+    ret->run_alive = ret->has_run && co_run_alive(&ret->run);
     enum co_exit code = ret->has_run && !ret->run_alive ? CO_EXIT_UNFINISHED : CO_EXIT_DONE;
     for (size_t i = 0; i < session->pair_count; i++) {
         struct co_pair_status *pair = &ret->pairs[i];

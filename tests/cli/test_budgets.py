@@ -55,7 +55,8 @@ def test_a_signal_after_the_commit_ends_nothing_and_is_noted(fakes):
     fakes.must("setup")
     with fakes.tool.held("cutover", "--yes", at="switch:begin") as child:
         child.send_signal(signal.SIGTERM)
-    assert fakes.tool.finish(child).code == 0
+    result = fakes.tool.finish(child)
+    assert result.code == 0 and "came after the commit and ended nothing" in result.err, result
     assert any(event["kind"] == "signal" for event in fakes.report()["events"])
     assert fakes.open_side() == "b"
 

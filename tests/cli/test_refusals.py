@@ -89,9 +89,24 @@ def test_a_second_run_at_the_same_time_is_75_and_says_who(fakes):
             document = refused(tool(*command, json=True), 75)
             assert str(child.pid) in document["errors"][0]["message"] + document["errors"][0]["hint"], document
         assert tool("status").code in (0, 1) and tool("lag").code in (0, 1)
+        assert "running cutover" in tool("status").out and "changeover resume" not in tool("status").out
+        assert "[run_under_way]" in tool("check").out
         child.send_signal(signal.SIGTERM)
     assert tool.finish(child).code in (130, 4)
     assert fakes.open_side() == "a"
+
+
+def test_check_names_a_run_that_was_left_and_resume_says_how_the_last_one_ended(fakes):
+    """With A fenced by it, check found no error and sent on to the cutover."""
+    fakes.must("setup")
+    refused(fakes.tool("resume", json=True), 1, "nothing to resume", "the setup", "ended: done")
+    fakes.must("cutover", "--yes", code=-9, fault="prove:begin=kill_both")
+    document = fakes.must("check", code=1, json=True).json
+    assert [one["code"] for one in document["findings"] if one["severity"] == "error"] == ["run_unfinished"], document
+    assert "unfinished cutover" in fakes.must("status", code=5).out
+    fakes.must("resume", code=4)
+    assert "run_unfinished" not in fakes.must("check").out
+    refused(fakes.tool("resume", json=True), 1, "nothing to resume", "the cutover", "ended: undone")
 
 
 def test_an_operator_on_another_machine_is_75(fakes):
