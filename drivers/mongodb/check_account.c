@@ -67,7 +67,7 @@ static bool may(const bson_t *status, const struct need *need)
 void mg_check_account(struct co_call *call, struct co_conn *conn, const struct mg_state *state, int side)
 {
     MG_REPLY(reply);
-    static const struct need checkpoint = {NULL, NULL, "fsync", 0};
+    static const struct need checkpoint = {NULL, NULL, "fsync", 0}, ending = {NULL, NULL, "killAnySession", 0};
     struct co_text *missing = call->host->text_new(call->ctx);
     if (!state->auth || !missing)
         return;
@@ -101,4 +101,10 @@ void mg_check_account(struct co_call *call, struct co_conn *conn, const struct m
             "the tool's account may not ask for a checkpoint (fsync): a member that crashes within a minute after the first "
             "marker may come back without it, and the run would have to be ended by hand",
             "Give the account the action fsync on the cluster: `changeover init --grants` prints the role.");
+    if (mg_can_vote(state) && !may(&reply, &ending))
+        mg_report(
+            call, "kill_sessions_missing", CO_WARNING, side,
+            "the tool's account may not end transactions (killAnySession): one that is left open holds up the write block, "
+            "and the run would be undone",
+            "Give the account the action killAnySession on the cluster: `changeover init --grants` prints the role.");
 }

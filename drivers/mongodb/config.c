@@ -240,25 +240,56 @@ static enum co_result send_config(struct co_call *call, struct co_conn *conn, co
     return mg_command(call, conn, "admin", &command, true, &reply, ret_code);
 }
 
-enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const struct mg_change *changes, size_t count,
-                           bool force)
+static enum co_result install(struct co_call *call, struct co_conn *conn, const bson_t *wanted, bool force)
 {
-    MG_DOC(now);
-    MG_DOC(wanted);
     int code = 0;
-    enum co_result result = mg_config(call, conn, &now);
-    if (result != CO_DONE)
-        return result;
-    if (as_wanted(&now, changes, count))
-        return seen(call, conn, force);
-    mg_config_with(&now, changes, count, &wanted);
-    result = send_config(call, conn, &wanted, force, &code);
+    enum co_result result = send_config(call, conn, wanted, force, &code);
     if (result == CO_DONE)
         return answers_when_settled(conn) ? CO_DONE : seen(call, conn, force);
     /* It may be installed although waiting for its majority failed; and another reconfig may be under way. */
     if (result == CO_NO_EFFECT && (code == MG_CONFIG_IN_PROGRESS || code == MG_CONFIG_NOT_COMMITTED))
         return CO_AGAIN;
     return result == CO_NO_EFFECT && mg_may_have_worked(code) ? CO_EFFECT_UNKNOWN : result;
+}
+
+enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const struct mg_change *changes, size_t count,
+                           bool force)
+{
+    MG_DOC(now);
+    MG_DOC(wanted);
+    enum co_result result = mg_config(call, conn, &now);
+    if (result != CO_DONE)
+        return result;
+    if (as_wanted(&now, changes, count))
+        return seen(call, conn, force);
+    mg_config_with(&now, changes, count, &wanted);
+    return install(call, conn, &wanted, force);
+}
+
+int64_t mg_heartbeat_ms(const bson_t *config)
+{
+    return mg_int(config, "settings.heartbeatIntervalMillis", 2000);
+}
+
+enum co_result mg_reconfig_heartbeats(struct co_call *call, struct co_conn *conn, int64_t interval_ms)
+{
+    MG_DOC(now);
+    MG_DOC(next);
+    MG_DOC(wanted);
+    bson_t old, settings;
+    enum co_result result = mg_config(call, conn, &now);
+    if (result != CO_DONE)
+        return result;
+    if (mg_heartbeat_ms(&now) == interval_ms)
+        return seen(call, conn, false);
+    mg_config_with(&now, NULL, 0, &next);
+    bson_copy_to_excluding_noinit(&next, &wanted, "settings", NULL);
+    BSON_APPEND_DOCUMENT_BEGIN(&wanted, "settings", &settings);
+    if (mg_sub(&next, "settings", &old))
+        bson_copy_to_excluding_noinit(&old, &settings, "heartbeatIntervalMillis", NULL);
+    BSON_APPEND_INT32(&settings, "heartbeatIntervalMillis", (int32_t)interval_ms);
+    bson_append_document_end(&wanted, &settings);
+    return install(call, conn, &wanted, false);
 }
 
 void mg_remember_config(struct co_conn *conn, const bson_t *config)

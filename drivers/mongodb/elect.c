@@ -55,21 +55,6 @@ enum co_result mg_simple(struct co_call *call, struct co_conn *conn, bson_t *com
     return result;
 }
 
-enum co_result mg_block(struct co_call *call, struct co_conn *conn, bool on)
-{
-    int code = 0;
-    bson_t *command = BCON_NEW("setUserWriteBlockMode", BCON_INT32(1), "global", BCON_BOOL(on));
-    mg_add_max_time(call, command);
-    enum co_result result = mg_simple(call, conn, command, &code);
-    if (result != CO_NO_EFFECT || !mg_may_have_worked(code))
-        return result;
-    /* It waits for what holds locks, and then for the majority. */
-    if (on && code == MG_MAX_TIME_EXPIRED && call->err)
-        snprintf(call->err->hint, sizeof call->err->hint,
-                 "An open transaction or a long operation may hold it up: see long_operation of `changeover check`.");
-    return CO_EFFECT_UNKNOWN;
-}
-
 /* A frozen one takes a part of the call's time only. */
 bool mg_reachable(struct co_call *call, struct co_conn *conn, struct mg_state *ret)
 {
@@ -403,4 +388,12 @@ enum co_result mg_make_target_primary(struct co_call *call)
             return result;
     }
     return mg_step_up(call, call->conn);
+}
+
+/* The target was made the primary before the commit, so one question is enough; what happened to it since takes more. */
+enum co_result mg_still_primary(struct co_call *call)
+{
+    MG_STATE(seen);
+    enum co_result result = mg_look(call, call->conn, MG_LOOK_HELLO, &seen);
+    return result == CO_DONE && !seen.primary ? mg_make_target_primary(call) : result;
 }

@@ -177,6 +177,9 @@ enum co_result mg_reconfig(struct co_call *call, struct co_conn *conn, const str
                            bool force);
 enum co_result mg_reconfig_one(struct co_call *call, struct co_conn *conn, const char *host, int64_t votes, double priority,
                                bool force);
+/* settings.heartbeatIntervalMillis: as it is, and changed. */
+int64_t mg_heartbeat_ms(const bson_t *config);
+enum co_result mg_reconfig_heartbeats(struct co_call *call, struct co_conn *conn, int64_t interval_ms);
 /* The same on the config that `conn` remembers: no look before, none after where one member alone decides. The server refuses
  * it when that isn't its config any more; then, and where none is remembered, as mg_reconfig_one. */
 enum co_result mg_reconfig_known(struct co_call *call, struct co_conn *conn, const char *host, int64_t votes, double priority);
@@ -195,17 +198,41 @@ void mg_name_of(struct co_call *call, bool mine, char ret[320]);
 void mg_original(struct co_call *call, enum co_side side, int64_t *ret_votes, double *ret_priority);
 bool mg_reachable(struct co_call *call, struct co_conn *conn, struct mg_state *ret);
 enum co_result mg_simple(struct co_call *call, struct co_conn *conn, bson_t *command, int *ret_code);
-enum co_result mg_block(struct co_call *call, struct co_conn *conn, bool on);
 /* Asks a member to stand, at most once in 100 ms: CO_AGAIN, also when it lost the election. */
 enum co_result mg_step_up(struct co_call *call, struct co_conn *conn);
 /* CO_DONE: the source is the primary. CO_AGAIN: on the way. */
 enum co_result mg_make_source_primary(struct co_call *call);
 /* After the commit only: the target is the primary (again), without the source's vote where that one is gone. */
 enum co_result mg_make_target_primary(struct co_call *call);
+/* The same, one question where it still is the primary. */
+enum co_result mg_still_primary(struct co_call *call);
 enum co_result mg_elect_describe(struct co_call *call, struct co_text *ret);
 enum co_result mg_elect_probe(struct co_call *call, enum co_presence *ret);
 enum co_result mg_elect_apply(struct co_call *call);
 enum co_result mg_elect_revert(struct co_call *call);
+
+/* ---------------------------------------------------------------- fence.c */
+
+/* Lifts the write block; where there is none, that is no error. */
+enum co_result mg_unblock(struct co_call *call, struct co_conn *conn);
+enum co_result mg_fence_describe(struct co_call *call, struct co_text *ret);
+enum co_result mg_fence_probe(struct co_call *call, enum co_presence *ret);
+enum co_result mg_fence_apply(struct co_call *call);
+enum co_result mg_fence_revert(struct co_call *call);
+
+/* ---------------------------------------------------------------- heartbeat.c */
+
+enum co_result mg_note_heartbeats(struct co_call *call, const bson_t *config);
+bool mg_beats_fast(struct co_call *call, const bson_t *config); /* has the run changed the interval? */
+bool mg_beat_wanted(struct co_call *call);
+enum co_result mg_beat_describe(struct co_call *call, struct co_text *ret);
+enum co_result mg_beat_probe(struct co_call *call, enum co_presence *ret);
+enum co_result mg_beat_apply(struct co_call *call);
+enum co_result mg_beat_revert(struct co_call *call);
+/* After the cutover: the interval as before. */
+enum co_result mg_calm_describe(struct co_call *call, struct co_text *ret);
+enum co_result mg_calm_probe(struct co_call *call, enum co_presence *ret);
+enum co_result mg_calm_apply(struct co_call *call);
 
 /* ---------------------------------------------------------------- state.c */
 

@@ -33,6 +33,8 @@ enum co_result mg_prepare(struct co_call *call)
         result = note_member(call, &state.config, CO_SIDE_A);
     if (result == CO_DONE)
         result = note_member(call, &state.config, CO_SIDE_B);
+    if (result == CO_DONE)
+        result = mg_note_heartbeats(call, &state.config);
     return result == CO_DONE ? mg_note_others(call, &state.config) : result;
 }
 
@@ -80,15 +82,18 @@ enum co_result mg_capture(struct co_call *call, struct co_text *ret)
 
 /* ---------------------------------------------------------------- proof */
 
-/* Has anybody written after `position`? No-ops ("n"), the server's own database `config` (sessions, the write block) and the
- * keys that a primary makes for cluster times aside. */
+/* Has anybody written after `position`? No-ops ("n"), the server's own database `config` (sessions, the write block; newer
+ * ones remove expired sessions several at a time, as one "applyOps": batched_write_context.h) and the keys that a primary makes
+ * for cluster times aside. */
 static enum co_result written_since(struct co_call *call, const struct mg_optime *position, char *ret_what, size_t bytes)
 {
     MG_REPLY(reply);
     bson_t *command = BCON_NEW("find", BCON_UTF8("oplog.rs"), "filter", "{", "ts", "{", "$gt",
                                BCON_TIMESTAMP((int32_t)position->seconds, (int32_t)position->increment), "}", "op", "{", "$ne",
                                BCON_UTF8("n"), "}", "ns", "{", "$not", BCON_REGEX("^(config\\.|admin\\.system\\.keys$)", ""),
-                               "}", "}", "limit", BCON_INT32(1), "singleBatch", BCON_BOOL(true));
+                               "}", "$nor", "[", "{", "ns", BCON_UTF8("admin.$cmd"), "o.applyOps", "{", "$exists",
+                               BCON_BOOL(true), "$not", "{", "$elemMatch", "{", "ns", "{", "$not", BCON_REGEX("^config\\.", ""),
+                               "}", "}", "}", "}", "}", "]", "}", "limit", BCON_INT32(1), "singleBatch", BCON_BOOL(true));
     bson_t found;
     ret_what[0] = '\0';
     enum co_result result = mg_command(call, call->conn, "local", command, false, &reply, NULL);
@@ -205,8 +210,8 @@ enum co_result mg_grants(struct co_call *call, struct co_text *ret)
         "  {resource: {db: 'local', collection: 'startup_log'}, actions: ['find']},\n"
         "  {resource: {db: 'config', collection: 'user_writes_critical_sections'}, actions: ['find']}], roles: []})\n"
         "db.getSiblingDB('admin').createUser({user: '%s', pwd: %s, roles: ['changeover']})\n",
-        old ? "the mongo shell" : "mongosh", old ? "" : "'setUserWriteBlockMode', ", defaults ? "'getDefaultRWConcern', " : "",
-        user, old ? "'<password>'" : "passwordPrompt()");
+        old ? "the mongo shell" : "mongosh", old ? "" : "'setUserWriteBlockMode', 'killAnySession', ",
+        defaults ? "'getDefaultRWConcern', " : "", user, old ? "'<password>'" : "passwordPrompt()");
     if (probe)
         call->host->text_add(call->ctx, ret,
                              "// for real test writes\n"

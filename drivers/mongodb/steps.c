@@ -100,12 +100,14 @@ static enum co_result sync_describe(struct co_call *call, struct co_text *ret)
     return say(call, ret, "wait for the initial sync: replSetGetStatus until myState is 2 (SECONDARY)");
 }
 
+/* A copy that was made since the connection was: what follows needs one that is logged in. */
 static enum co_result sync_probe(struct co_call *call, enum co_presence *ret)
 {
     MG_STATE(state);
     enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
+    bool synced = (state.secondary || state.primary) && !call->conn->anonymous;
     if (result == CO_DONE)
-        *ret = state.secondary || state.primary ? CO_PRESENT : state.member ? CO_PARTIAL : CO_ABSENT;
+        *ret = synced ? CO_PRESENT : state.member ? CO_PARTIAL : CO_ABSENT;
     return result;
 }
 
@@ -311,7 +313,7 @@ static enum co_result hear_probe(struct co_call *call, enum co_presence *ret)
     mg_find_member(&state.config, name, &member);
     double difference = member.priority - p;
     bool noted = call->host->note_get(call->ctx, CO_NOTE_RUN, call->side, "member") != NULL;
-    bool other = member.votes != v || difference > 0.0005 || difference < -0.0005;
+    bool other = member.votes != v || difference > 0.0005 || difference < -0.0005 || mg_beats_fast(call, &state.config);
     *ret = member.index >= 0 && noted && other ? CO_PRESENT : CO_ABSENT;
     return CO_DONE;
 }
@@ -501,40 +503,6 @@ static enum co_result free_apply(struct co_call *call)
     return result == CO_DONE ? change_others(call, false) : result;
 }
 
-/* ---------------------------------------------------------------- the fence */
-
-static enum co_result fence_describe(struct co_call *call, struct co_text *ret)
-{
-    return say(call, ret, "setUserWriteBlockMode: {global: true}");
-}
-
-/* A member that isn't the primary refuses writes by itself. */
-static enum co_result fence_probe(struct co_call *call, enum co_presence *ret)
-{
-    MG_STATE(state);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_ROLE, &state);
-    if (result == CO_DONE)
-        *ret = state.blocked || !state.primary ? CO_PRESENT : CO_ABSENT;
-    return result;
-}
-
-static enum co_result fence_apply(struct co_call *call)
-{
-    enum co_result result = mg_guard(call, call->conn);
-    return result == CO_DONE ? mg_block(call, call->conn, true) : result;
-}
-
-static enum co_result fence_revert(struct co_call *call)
-{
-    bool blocked = true;
-    enum co_result result = mg_guard(call, call->conn);
-    if (result == CO_DONE)
-        result = mg_make_source_primary(call);
-    if (result == CO_DONE)
-        result = mg_blocked(call, call->conn, &blocked);
-    return result == CO_DONE && blocked ? mg_block(call, call->conn, false) : result;
-}
-
 /* ---------------------------------------------------------------- the source can't be elected any more */
 
 static enum co_result hold_describe(struct co_call *call, struct co_text *ret)
@@ -607,14 +575,6 @@ static enum co_result hold_revert(struct co_call *call)
 
 /* ---------------------------------------------------------------- opening */
 
-/* The target was made the primary before the commit, so one question is enough; what happened to it since takes more. */
-static enum co_result still_primary(struct co_call *call)
-{
-    MG_STATE(seen);
-    enum co_result result = mg_look(call, call->conn, MG_LOOK_HELLO, &seen);
-    return result == CO_DONE && !seen.primary ? mg_make_target_primary(call) : result;
-}
-
 static enum co_result open_describe(struct co_call *call, struct co_text *ret)
 {
     return say(call, ret, "setUserWriteBlockMode: {global: false}");
@@ -633,8 +593,8 @@ static enum co_result open_apply(struct co_call *call)
 {
     enum co_result result = mg_guard(call, call->conn);
     if (result == CO_DONE)
-        result = still_primary(call);
-    return result == CO_DONE ? mg_block(call, call->conn, false) : result; /* where there is none, that is no error */
+        result = mg_still_primary(call);
+    return result == CO_DONE ? mg_unblock(call, call->conn) : result;
 }
 
 /* ---------------------------------------------------------------- the way back */
@@ -668,7 +628,7 @@ static enum co_result release_apply(struct co_call *call)
     mg_name_of(call, false, name);
     enum co_result result = mg_guard(call, call->conn);
     if (result == CO_DONE)
-        result = still_primary(call);
+        result = mg_still_primary(call);
     return result == CO_DONE ? mg_reconfig_known(call, call->conn, name, 0, 0) : result;
 }
 
@@ -706,6 +666,8 @@ const struct co_step mg_steps[] = {
          CO_STEP_SLOW | CO_STEP_KEEPS | CO_STEP_OTHER, NULL, sync, sync_apply, nothing),
     STEP("setup.follow", "let the target find the source", CO_PHASE_SETUP, CO_TARGET,
          CO_STEP_SLOW | CO_STEP_KEEPS | CO_STEP_OTHER, NULL, follow, follow_apply, nothing),
+    STEP("warm_up.heartbeats", "let the members hear of new settings at once", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_OTHER,
+         mg_beat_wanted, mg_beat, mg_beat_apply, mg_beat_revert),
     STEP("warm_up.vote", "let the target vote and be elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_OTHER, NULL, vote,
          vote_apply, vote_revert),
     STEP("warm_up.hear", "let the target hear of its vote", CO_PHASE_WARM_UP, CO_TARGET, CO_STEP_OTHER, NULL, hear, hear_apply,
@@ -713,7 +675,7 @@ const struct co_step mg_steps[] = {
     STEP("warm_up.hold_others", "keep the other members from being elected", CO_PHASE_WARM_UP, CO_SOURCE, CO_STEP_OTHER,
          has_others, others, others_apply, others_revert),
     STEP("fence.block_writes", "block user writes in the replica set", CO_PHASE_FENCE, CO_SOURCE, CO_STEP_OTHER, mg_votes,
-         fence, fence_apply, fence_revert),
+         mg_fence, mg_fence_apply, mg_fence_revert),
     STEP("promote.elect", "elect the target", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_OTHER | CO_STEP_OFFLINE, NULL, mg_elect,
          mg_elect_apply, mg_elect_revert),
     STEP("promote.hold_source", "keep the source from being elected again", CO_PHASE_PROMOTE, CO_TARGET, CO_STEP_OTHER,
@@ -726,6 +688,8 @@ const struct co_step mg_steps[] = {
          CO_STEP_NO_WAY_BACK | CO_STEP_OTHER, NULL, release, release_apply, NULL),
     STEP("reverse.free_others", "let the other members be elected again", CO_PHASE_REVERSE, CO_TARGET,
          CO_STEP_NO_WAY_BACK | CO_STEP_OTHER, has_others, free, free_apply, NULL),
+    STEP("reverse.heartbeats", "heartbeats as before", CO_PHASE_REVERSE, CO_TARGET, CO_STEP_NO_WAY_BACK | CO_STEP_OTHER,
+         mg_beat_wanted, mg_calm, mg_calm_apply, NULL),
     STEP("reverse.follow", "let the old primary find the new one", CO_PHASE_REVERSE, CO_SOURCE,
          CO_STEP_NO_WAY_BACK | CO_STEP_OTHER, NULL, follow, follow_apply, NULL),
     STEP("detach.remove_member", "remove the other side from the replica set", CO_PHASE_DETACH, CO_SOURCE, CO_STEP_NO_WAY_BACK,

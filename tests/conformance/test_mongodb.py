@@ -6,6 +6,7 @@ import pytest
 
 from sandbox import ENGINES, engine_reason, process, wait_for
 from sandbox.engines import server_class
+from sandbox.mongodb import Transaction
 from sandbox.mongodb_double_wire import CommandError
 from sandbox.scenario import Scenario
 
@@ -18,7 +19,9 @@ CHOSEN = os.environ.get("CO_ENGINES", "mongodb,mongodb-double").split(",")
 DOUBLES = ["mongodb-double-4.0", "mongodb-double"] if "mongodb-double" in CHOSEN else []
 REAL = ["mongodb"] if "mongodb" in CHOSEN and not engine_reason("mongodb") else []
 EITHER = DOUBLES + REAL
-WITHOUT_FENCE = DOUBLES[:1] + REAL
+HAS_FENCE = bool(REAL) and server_class("mongodb").major() >= 6
+WITHOUT_FENCE = DOUBLES[:1] + ([] if HAS_FENCE else REAL)
+FENCED = DOUBLES[1:] + (REAL if HAS_FENCE else [])
 
 
 def made(box, kind):
@@ -121,7 +124,7 @@ def test_a_step_down_that_is_refused_is_retried_or_undone(box, member, code, tim
 
 
 @pytest.mark.parametrize("member, command", [(member, command) for member in EITHER for command in (
-    ("replSetStepDown", "replSetReconfig") if member != "mongodb-double" else
+    ("replSetStepDown", "replSetReconfig") if member in WITHOUT_FENCE else
     ("replSetStepUp", "setUserWriteBlockMode", "replSetReconfig"))])
 def test_a_lost_reply_is_resolved_by_looking(box, member, command):
     scene = made(box, member)
@@ -273,7 +276,7 @@ def test_check_names_what_it_sees(box, member):
     assert scene.tool("cutover", "--yes").code == 1 and scene.a.is_open()
 
 
-@pytest.mark.parametrize("member", DOUBLES[1:])
+@pytest.mark.parametrize("member", FENCED)
 def test_accounts_that_write_through_a_block_are_named(box, member):
     scene = made(box, member)
     found = [one for one in scene.tool("check", json=True).json["findings"] if one["code"] == "account_bypasses"]
@@ -293,11 +296,82 @@ def test_a_killed_setup_goes_on(box, member, point):
     assert scene.a.settings() == before
 
 
+@pytest.mark.parametrize("member", FENCED)
+@pytest.mark.parametrize("drain", [{}, {"on_timeout": "refuse"}], ids=["ended", "refused"])
+def test_a_transaction_that_is_left_open_is_ended_or_stops_the_run_as_drain_says(box, member, drain):
+    """The write block waits for it, and everybody else behind the write block."""
+    scene = Scenario(box, member, drain=drain)
+    scene.set_up()
+    with scene.load(writers=2) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        left_open = Transaction(scene.a, "left open")
+        result = scene.tool("cutover", "--yes", "--when-ready=20s", timeout_s=90)
+        if drain:
+            assert result.code == 4 and "drain.timeout" in result.err, result
+            left_open.commit()
+        else:
+            assert result.code == 0, result
+            with pytest.raises(CommandError) as refused:
+                left_open.commit()
+            assert refused.value.code in (251, 10107)  # NoSuchTransaction; the old primary takes none any more
+        scene.primary = "a" if drain else "b"
+        at = load.count()
+        wait_for(lambda: load.count() > at + 20, 20, "writes go on")
+    scene.check(load, "a", committed=not drain)
+    assert ("left open" in scene.server(scene.primary).read_all()) == bool(drain)
+
+
+@pytest.mark.parametrize("member", FENCED)
+def test_a_transaction_that_ends_within_the_drains_patience_is_kept(box, member):
+    scene = Scenario(box, member, drain={"timeout": "25s"})
+    scene.set_up()
+    scene.mark_runs()
+    left_open = Transaction(scene.a, "ends in time")
+    child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", "--max-write-pause=30s")
+    wait_for(scene.in_pause, 40, "the write block waits")
+    left_open.commit()
+    result = scene.tool.finish(child, 60)
+    assert result.code == 0 and "ends in time" in scene.b.read_all(), result
+
+
+@pytest.mark.parametrize("member", DOUBLES[1:])
+@pytest.mark.parametrize("namespaces, code", [(("config.system.sessions", "config.system.sessions"), 0), (("config.system.sessions", "shop.ledger"), 4)],
+                         ids=["the-servers-own", "somebodys"])
+def test_writes_that_the_server_puts_into_one_entry_are_told_apart(box, member, namespaces, code):
+    """Newer ones remove expired sessions several at a time (ttlMonitorBatchDeletes), at any moment."""
+    scene = made(box, member)
+    with scene.tool.held("cutover", "--yes", "--when-ready=20s", "--max-write-pause=60s", at="capture:end") as child:
+        connection = scene.a.connect("root")
+        connection.command("admin", {"doubleWrite": "admin.$cmd", "op": "c", "o": {"applyOps": [{"op": "d", "ns": ns, "o": {"_id": 1}} for ns in namespaces]}})
+        connection.close()
+    result = scene.tool.finish(child, 90)
+    assert result.code == code and ("somebody wrote" in result.err) == bool(code), result
+
+
+@pytest.mark.parametrize("member", FENCED)
+def test_members_hear_of_configs_quickly_during_a_run_only(box, member):
+    """From 4.4 on a new primary's reconfig waits for heartbeats, which come every two seconds: in the pause, twice."""
+    scene = made(box, member)
+    before = [server.settings()["heartbeats"] for server in (scene.a, scene.b)]
+    for kind, undo in (("cutover", "promote:end=error"), ("cutover", None), ("rollback", None)):
+        result = scene.tool(kind, "--yes", "--when-ready=20s", json=True, fault=undo, timeout_s=90)
+        assert result.code == (4 if undo else 0), result
+        wait_for(lambda: [server.settings()["heartbeats"] for server in (scene.a, scene.b)] == before, 20, "heartbeats are as before")
+        assert before == [2000, 2000]
+        if not undo:
+            scene.primary = "b" if kind == "cutover" else "a"
+            scene.caught_up("40s")
+
+
 DECISIVE = ("replSetReconfig", "replSetStepUp", "replSetStepDown", "setUserWriteBlockMode")
 
 
-@pytest.mark.parametrize("member", EITHER)
-@pytest.mark.parametrize("passing", [2, 3, 4])
+def after_warm_up(member):
+    """How many of them warm_up sends: the vote, and from 4.4 on the heartbeats' interval."""
+    return 2 if member in DOUBLES[1:] or (member in REAL and server_class(member).release() >= (4, 4)) else 1
+
+
+@pytest.mark.parametrize("member, passing", [(member, after_warm_up(member) + which) for member in EITHER for which in (1, 2, 3)])
 def test_a_tool_frozen_right_before_it_sends_what_changes_who_may_write_looks_again(box, member, passing):
     """It had looked at the marker. Nothing could kill it; the guardian ends the run, and the marker with it."""
     scene = made(box, member)

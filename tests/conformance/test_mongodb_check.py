@@ -208,8 +208,9 @@ DOUBLE = [
     ("disk_space", "warning", "b", b_says("dbStats", merge={"fsTotalSize": 1e10, "fsUsedSize": 9.9e9})),
     ("disk_unknown", "info", "b", b_says("dbStats", code=13)),
     ("privileges_unknown", "warning", "a", a_says("connectionStatus", code=13)),
-    ("privilege_missing", "error", "a", a_says("connectionStatus", merge=privileges(*CLUSTER[1:], "fsync"))),
-    ("fsync_missing", "warning", "a", a_says("connectionStatus", merge=privileges(*CLUSTER))),
+    ("privilege_missing", "error", "a", a_says("connectionStatus", merge=privileges(*CLUSTER[1:], "fsync", "killAnySession"))),
+    ("fsync_missing", "warning", "a", a_says("connectionStatus", merge=privileges(*CLUSTER, "killAnySession"))),
+    ("kill_sessions_missing", "warning", "a", a_says("connectionStatus", merge=privileges(*CLUSTER, "fsync"))),
 ]
 
 

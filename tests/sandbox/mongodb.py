@@ -45,6 +45,18 @@ class Client:
             self.connection.close()
 
 
+class Transaction:
+    """One with a document in it, which stays open until it is committed."""
+
+    def __init__(self, server, key):
+        self.connection = server.connect("app")
+        self.how = {"lsid": {"id": wire.Uuid(os.urandom(16))}, "txnNumber": wire.Int64(1), "autocommit": False}
+        self.connection.command("shop", {"insert": "ledger", "documents": [{"_id": key}], "startTransaction": True, **self.how})
+
+    def commit(self):
+        self.connection.command("admin", {"commitTransaction": 1, **self.how, "writeConcern": {"w": "majority"}})
+
+
 class Certificates:
     """An authority, and a certificate with its key in one file for the servers and one for their clients."""
 
@@ -239,7 +251,7 @@ class Member(Server):
         blocks = connection.command("config", {"find": "user_writes_critical_sections"})["cursor"]["firstBatch"]
         marker = connection.command("local", {"find": "changeover", "filter": {"_id": "marker"}})["cursor"]["firstBatch"]
         connection.close()
-        return {**found, "blocks": blocks, "marker": marker}
+        return {**found, "blocks": blocks, "marker": marker, "heartbeats": config["settings"]["heartbeatIntervalMillis"]}
 
 
 class MongoDB(Member):
@@ -280,9 +292,13 @@ class MongoDB(Member):
         return super().address if self.home else f"127.77.{self.port >> 8}.{self.port & 255}"
 
     @classmethod
-    def major(cls):
+    def release(cls):
         said = subprocess.run([cls.binary(), "--version"], capture_output=True, text=True, check=True).stdout
-        return int(re.search(r"db version v(\d+)", said).group(1))
+        return tuple(map(int, re.search(r"db version v(\d+)\.(\d+)", said).groups()))
+
+    @classmethod
+    def major(cls):
+        return cls.release()[0]
 
     def host(self):
         return f"{self.address}:{self.port}"
@@ -354,7 +370,7 @@ class MongoDB(Member):
         connection.close()
         connection = self.connect("root")
         privileges = [dict(one) for one in self.PRIVILEGES]
-        newer = [*(["getDefaultRWConcern"] if version >= 5 else []), *(["setUserWriteBlockMode"] if version >= 6 else [])]
+        newer = [*(["getDefaultRWConcern"] if version >= 5 else []), *(["setUserWriteBlockMode", "killAnySession"] if version >= 6 else [])]
         privileges[0] = {**privileges[0], "actions": [*privileges[0]["actions"], *newer]}
         connection.command("admin", {"createRole": "changeover", "privileges": privileges, "roles": []})
         connection.command("admin", {"createUser": "tool", "pwd": PASSWORDS["tool"], "roles": ["changeover", "readAnyDatabase"]})

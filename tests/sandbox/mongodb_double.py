@@ -23,7 +23,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import mongodb_double_wire as wire  # noqa: E402
-from mongodb_double_wire import Date, Int64, ObjectId, Timestamp  # noqa: E402
+from mongodb_double_wire import Date, Int64, ObjectId, Timestamp, Uuid  # noqa: E402
 
 STARTUP, PRIMARY, SECONDARY, STARTUP2, REMOVED = 0, 1, 2, 5, 10  # manual: "Replica Set Member States"
 INTERNAL = ("admin", "config", "local")
@@ -34,6 +34,7 @@ FREE = {"ismaster", "isMaster", "hello", "ping", "saslStart", "saslContinue", "b
         "replSetInitiate",  # by the localhost exception
         "doubleInject"}
 MEMBERS_ONLY = {"replSetHeartbeat", "replSetRequestVotes", "doubleFetch"}
+LOCKING = {"find", "insert", "update", "findAndModify", "appendOplogNote", "listDatabases", "collStats", "dbStats"}
 
 
 class Refused(Exception):
@@ -84,6 +85,8 @@ class Member:
         self.started, self.cut = time.time(), False
         self.first_of_term = (-1, 0, 0)
         self.counts = {}
+        self.configs, self.next_ask = {}, {}  # of other members: (version, term) as their answers to heartbeats say; when they are asked next
+        self.transactions, self.waiting_for_lock = {}, 0
         self.load()
 
     # ------------------------------------------------------------ what survives a kill
@@ -207,6 +210,7 @@ class Member:
 
     def resign(self):
         self.state, self.draining = SECONDARY, False
+        self.transactions.clear()  # a step-down aborts those that aren't prepared
         self.last_primary = time.monotonic()
         self.changed.notify_all()
 
@@ -216,6 +220,7 @@ class Member:
             return
         self.config = config
         self.save_state()
+        self.restart_heartbeats()
         if not self.me():
             self.state = REMOVED
         elif self.state in (STARTUP, REMOVED):
@@ -224,6 +229,22 @@ class Member:
         elif self.state == PRIMARY and not self.me().get("votes", 1):
             self.resign()
         self.changed.notify_all()
+
+    def heartbeat_s(self):
+        return (self.config or {"settings": {}})["settings"].get("heartbeatIntervalMillis", 2000) / 1000
+
+    def restart_heartbeats(self):
+        """_startHeartbeats: everybody is asked when a config is installed, and doesn't have it yet; again after the interval."""
+        self.next_ask = {one["host"]: time.monotonic() + self.heartbeat_s() for one in self.members()}
+
+    def learn_config(self, name, config):
+        """processHeartbeatResponse in topology_coordinator.cpp: which config a member has is known from its answer to the next
+        heartbeat. Newer ones ask a member that says it has another config at once (processHeartbeatV1; in 8.0). Here members
+        hear of each other more often than that, but for the configs."""
+        at_once = self.version[0] >= 8 or self.version < [4, 4]
+        if at_once or time.monotonic() >= self.next_ask.get(name, 0.0):
+            self.configs[name] = (config.get("version", 0), config.get("term", -1))
+            self.next_ask[name] = time.monotonic() + self.heartbeat_s()
 
     # ------------------------------------------------------------ elections
 
@@ -267,6 +288,7 @@ class Member:
             if self.version >= [4, 4] and self.config.get("term", -1) != -1:  # signalDrainComplete: the config gets the new term
                 self.config = {**self.config, "term": self.term}
                 self.save_state()
+                self.restart_heartbeats()
             self.draining = False
             return True
 
@@ -332,8 +354,8 @@ class Member:
             return
         self.adopt(int(message["term"]))
         self.heard[name] = {"at": time.monotonic(), "ms": now_ms(), "state": message["state"], "term": int(message["term"]),
-                            "last": tuple(message["last"]), "version": (json.loads(message["config"]) or {}).get("version", 0),
-                            "config_term": (json.loads(message["config"]) or {}).get("term", -1)}
+                            "last": tuple(message["last"])}
+        self.learn_config(name, json.loads(message["config"]) or {})
         self.changed.notify_all()
 
     def sync_source(self):
@@ -514,9 +536,17 @@ class Session:
                 raise Refused(13, "Unauthorized", f"command {name} requires authentication")
             if self.member.users is not None and not self.user and name not in FREE and name not in MEMBERS_ONLY:
                 raise Refused(13, "Unauthorized", f"command {name} requires authentication")
+            self.wait_for_lock(name, command)
             return handler(command)
         except Refused as refused:
             return refused.reply
+
+    def wait_for_lock(self, name, command):
+        """Who takes the global lock waits behind one who wants it alone; a transaction has it already (lock_manager.cpp)."""
+        member = self.member
+        with member.changed:
+            while name in LOCKING and command.get("autocommit") is not False and member.waiting_for_lock:
+                member.changed.wait(0.5)
 
     # ------------------------------------------------------------ hello and logging in
 
@@ -613,7 +643,7 @@ class Session:
         """Manual: connectionStatus with showPrivileges; here every action of the tool's role on everything."""
         privileges = [{"resource": {"anyResource": True}, "actions": [
             "replSetGetStatus", "replSetGetConfig", "replSetConfigure", "replSetStateChange", "inprog", "killop", "fsync",
-            "setUserWriteBlockMode", "find", "insert", "update", "remove"]}]
+            "setUserWriteBlockMode", "killAnySession", "find", "insert", "update", "remove"]}]
         return {"authInfo": {"authenticatedUsers": [{"user": self.user or "", "db": "admin"}], "authenticatedUserPrivileges": privileges}, "ok": 1.0}
 
     def do_getparameter(self, command):
@@ -669,7 +699,7 @@ class Session:
                         **self.config_of(member.config["version"], member.config.get("term", -1))}
                        if one["host"] == member.name else self.other(one) for one in member.members()]
             return {"set": member.config["_id"], "date": Date(now_ms()), "myState": member.state, "term": Int64(member.term),
-                    "syncSourceHost": member.source, "heartbeatIntervalMillis": Int64(int(HEARTBEAT_S * 1000)),
+                    "syncSourceHost": member.source, "heartbeatIntervalMillis": Int64(int(member.heartbeat_s() * 1000)),
                     "optimes": {"appliedOpTime": optime, "durableOpTime": optime},
                     "members": members, "ok": 1.0}
 
@@ -681,7 +711,7 @@ class Session:
         heard = self.member.fresh(one["host"])
         known = self.member.heard.get(one["host"])
         return {"_id": one["_id"], "name": one["host"], "health": 1.0 if heard else 0.0, "state": heard["state"] if heard else 8,
-                **self.config_of(known["version"] if known else -1, known["config_term"] if known else -1),
+                **self.config_of(*self.member.configs.get(one["host"], (-1, -1))),
                 "lastHeartbeatRecv": Date(known["ms"] if known else 0)}
 
     def do_replsetgetconfig(self, command):
@@ -694,14 +724,57 @@ class Session:
                 config.pop("term", None)
             config["settings"]["replicaSetId"] = ObjectId(bytes.fromhex(config["settings"]["replicaSetId"]))
             config["settings"]["electionTimeoutMillis"] = int(member.election_s * 1000)
+            config["settings"].setdefault("heartbeatIntervalMillis", 2000)
             for one in config["members"]:
                 one["priority"] = float(one.get("priority", 1))  # the server answers a double
                 one["votes"] = one.get("votes", 1)
             return {"config": config, "ok": 1.0}
 
     def do_currentop(self, command):
-        return {"inprog": [{"opid": one.number, "appName": one.app, "type": "op", "active": True, "command": {one.operation: 1}}
-                           for one in list(self.member.sessions.values()) if one.operation and one is not self], "ok": 1.0}
+        """And idle transactions: reportStashedState in transaction_participant.cpp ($currentOp shows idle sessions by default)."""
+        idle = [{"type": "idleSession", "desc": "inactive transaction", "client": "127.0.0.1:9", "active": False, "lsid": one["lsid"],
+                 "transaction": {"timeOpenMicros": Int64(int((time.monotonic() - one["opened"]) * 1e6))}}
+                for one in list(self.member.transactions.values())]
+        return {"inprog": idle + [{"opid": one.number, "appName": one.app, "type": "op", "active": True, "command": {one.operation: 1}}
+                                  for one in list(self.member.sessions.values()) if one.operation and one is not self], "ok": 1.0}
+
+    def do_killsessions(self, command):
+        """Manual: killSessions; kill_sessions_command.cpp takes the uid of somebody else from who has killAnySession."""
+        with self.member.changed:
+            for one in command["killSessions"]:
+                self.member.transactions.pop((bytes(one["id"]), one.get("uid", self.uid())), None)
+            self.member.changed.notify_all()
+        return {"ok": 1.0}
+
+    def uid(self):
+        """getLogicalSessionUserDigestFor in logical_session_id_helpers.cpp."""
+        return hashlib.sha256(f"{self.user}@admin".encode() if self.user else b"").digest()
+
+    # ------------------------------------------------------------ transactions: inserts, and how they end
+
+    def in_transaction(self, command, end=False):
+        """With the lock: the open one of this session. Manual: "Transactions", error 251 where there is none (any more)."""
+        key = (bytes(command["lsid"]["id"]), self.uid())
+        if command.get("startTransaction"):
+            self.member.transactions[key] = {"opened": time.monotonic(), "inserts": [],
+                                             "lsid": {"id": Uuid(key[0]), "uid": key[1]}}
+        if key not in self.member.transactions:
+            raise Refused(251, "NoSuchTransaction", "Given transaction number does not match any in-progress transactions.")
+        return self.member.transactions.pop(key) if end else self.member.transactions[key]
+
+    def do_committransaction(self, command):
+        def change(wanted):
+            for db, name, doc in self.in_transaction(command, end=True)["inserts"]:
+                wanted.append(self.store(db, name, "i", doc))
+            self.member.changed.notify_all()
+            return {}
+        return self.changing({**command, "$db": "shop"}, change)
+
+    def do_aborttransaction(self, command):
+        with self.member.changed:
+            self.in_transaction(command, end=True)
+            self.member.changed.notify_all()
+        return {"ok": 1.0}
 
     def do_killop(self, command):
         target = self.member.sessions.get(int(command["op"]))
@@ -723,8 +796,8 @@ class Session:
                 if after is not None:  # the server seeks there, too
                     late = next((i for i, one in enumerate(reversed(entries)) if Timestamp(one["s"], one["i"]) <= after), len(entries))
                     entries = entries[len(entries) - late:]
-                docs = [{"ts": Timestamp(entry["s"], entry["i"]), "t": Int64(entry["t"]), "op": entry["op"], "ns": entry["ns"]}
-                        for entry in entries]
+                docs = [{"ts": Timestamp(entry["s"], entry["i"]), "t": Int64(entry["t"]), "op": entry["op"], "ns": entry["ns"],
+                         **({"o": entry["o"]} if entry["op"] == "c" else {})} for entry in entries]
             elif (db, collection) == ("local", "startup_log"):
                 docs = [{"_id": f"double-{int(member.started * 1000)}"}]
             else:
@@ -797,6 +870,9 @@ class Session:
         db, name = command["$db"], command["insert"]
 
         def change(wanted):
+            if command.get("autocommit") is False:
+                self.in_transaction(command)["inserts"] += [(db, name, doc) for doc in command["documents"]]
+                return {"n": len(command["documents"])}
             for index, doc in enumerate(command["documents"]):
                 doc.setdefault("_id", os.urandom(12).hex())
                 if isinstance(doc["_id"], bytes):
@@ -860,6 +936,10 @@ class Session:
             raise Refused(20, "IllegalOperation", "setUserWriteBlockMode command not enabled")
 
         def change(wanted):
+            if command["global"]:
+                self.lock_alone(command.get("maxTimeMS", 0))
+            if member.state != PRIMARY:
+                raise not_primary()
             if member.blocked() != command["global"]:
                 doc = {"_id": "", "blockNewUserShardedDDL": command["global"], "blockUserWrites": command["global"]}
                 wanted.append(member.append("i" if command["global"] else "d", *BLOCK, doc))
@@ -873,6 +953,20 @@ class Session:
             code = 50 if trouble["code"] == 64 else trouble["code"]
             raise Refused(code, "MaxTimeMSExpired" if code == 50 else trouble["codeName"], trouble["errmsg"])
         return reply
+
+    def lock_alone(self, limit_ms):
+        """acquireRecoverableCriticalSection in user_writes_recoverable_critical_section_service.cpp: the global lock in MODE_X, which
+        open transactions hold in MODE_IX, until maxTimeMS; whoever wants it meanwhile waits behind. Called with the member's lock."""
+        member, deadline = self.member, time.monotonic() + (limit_ms or 86400000) / 1000
+        member.waiting_for_lock += 1
+        try:
+            while member.transactions and not self.killed:
+                if time.monotonic() >= deadline:
+                    raise Refused(50, "MaxTimeMSExpired", "operation exceeded time limit")
+                member.changed.wait(0.02)
+        finally:
+            member.waiting_for_lock -= 1
+            member.changed.notify_all()
 
     # ------------------------------------------------------------ the replica set
 
@@ -943,8 +1037,8 @@ class Session:
     def config_committed(self, config):
         member = self.member
         have = sum(1 for name in member.voters(config) if name == member.name
-                   or (member.fresh(name) and member.heard[name]["version"] >= config["version"]
-                       and config.get("term", -1) in (-1, member.heard[name]["config_term"])))
+                   or (member.fresh(name) and member.configs.get(name, (-1, -1))[0] >= config["version"]
+                       and config.get("term", -1) in (-1, member.configs[name][1])))
         return member.majority(have, config)
 
     def may_follow(self, config):
@@ -1034,6 +1128,12 @@ class Session:
 
     def do_doublefetch(self, command):
         return self.member.give(command)
+
+    def do_doublewrite(self, command):
+        """An entry of the oplog that the server makes by itself, or that came past the write block."""
+        with self.member.changed:
+            self.member.append(command["op"], *command["doubleWrite"].split(".", 1), command["o"])
+        return {"ok": 1.0}
 
     def do_doublecut(self, command):
         """Stops fetching, or goes on; heartbeats stay."""

@@ -25,6 +25,10 @@ class ObjectId(bytes):
     """Twelve bytes."""
 
 
+class Uuid(bytes):
+    """Sixteen bytes of binary data, subtype 4."""
+
+
 class Date(int):
     """Milliseconds."""
 
@@ -65,7 +69,7 @@ def element(name, value):
     if isinstance(value, ObjectId):
         return tagged(7, bytes(value))
     if isinstance(value, (bytes, bytearray)):
-        return tagged(5, struct.pack("<i", len(value)) + b"\0" + bytes(value))
+        return tagged(5, struct.pack("<i", len(value)) + (b"\4" if isinstance(value, Uuid) else b"\0") + bytes(value))
     if isinstance(value, dict):
         return tagged(3, encode(value))
     if isinstance(value, (list, tuple)):
@@ -96,7 +100,8 @@ def decode_value(tag, data, at):
         return (inner if tag == 3 else list(inner.values())), at + size
     if tag == 5:
         size = struct.unpack_from("<i", data, at)[0]
-        return bytes(data[at + 5:at + 5 + size]), at + 5 + size
+        kind = Uuid if data[at + 4] == 4 else bytes
+        return kind(data[at + 5:at + 5 + size]), at + 5 + size
     if tag == 7:
         return ObjectId(data[at:at + 12]), at + 12
     if tag == 8:
@@ -237,8 +242,12 @@ def client_proof(salted, message):
 
 
 def matches(doc, query):
-    """The few operators that are asked for: equality, $gt, $ne, $not with a pattern, $regex."""
+    """The few operators that are asked for: equality, $gt, $ne, $not, $regex, $exists, $elemMatch, $nor."""
     for name, wanted in query.items():
+        if name == "$nor":
+            if any(matches(doc, one) for one in wanted):
+                return False
+            continue
         value = doc
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
@@ -251,7 +260,13 @@ def matches(doc, query):
                 return False
             if operator == "$ne" and value == operand:
                 return False
-            if operator == "$not" and isinstance(value, str) and re.search(operand, value):
+            if operator == "$not" and isinstance(operand, str) and isinstance(value, str) and re.search(operand, value):
+                return False
+            if operator == "$not" and isinstance(operand, dict) and matches({"x": value}, {"x": operand}):
+                return False
+            if operator == "$exists" and operand != (value is not None):
+                return False
+            if operator == "$elemMatch" and not (isinstance(value, list) and any(matches(one, operand) for one in value)):
                 return False
             if operator == "$regex" and not (isinstance(value, str) and re.search(operand, value)):
                 return False
