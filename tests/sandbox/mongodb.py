@@ -362,6 +362,11 @@ class MongoDB(Member):
             ("--sslMode=requireSSL", "--sslPEMKeyFile", "--sslCAFile", "--sslAllowInvalidHostnames"))
         return [mode, key, self.tls.path("server.pem"), authority, self.tls.path("ca.pem"), any_name]
 
+    @staticmethod
+    def newer_actions(major):
+        """That older servers refuse to put into a role, or have no use for."""
+        return [*(["getDefaultRWConcern"] if major >= 5 else []), *(["setUserWriteBlockMode", "killAnySession"] if major >= 6 else [])]
+
     def initiate(self):
         super().initiate()
         connection = self.wire()
@@ -370,8 +375,7 @@ class MongoDB(Member):
         connection.close()
         connection = self.connect("root")
         privileges = [dict(one) for one in self.PRIVILEGES]
-        newer = [*(["getDefaultRWConcern"] if version >= 5 else []), *(["setUserWriteBlockMode", "killAnySession"] if version >= 6 else [])]
-        privileges[0] = {**privileges[0], "actions": [*privileges[0]["actions"], *newer]}
+        privileges[0] = {**privileges[0], "actions": [*privileges[0]["actions"], *self.newer_actions(version)]}
         connection.command("admin", {"createRole": "changeover", "privileges": privileges, "roles": []})
         connection.command("admin", {"createUser": "tool", "pwd": PASSWORDS["tool"], "roles": ["changeover", "readAnyDatabase"]})
         connection.command("admin", {"createUser": "app", "pwd": PASSWORDS["app"], "roles": ["readWriteAnyDatabase"]})
