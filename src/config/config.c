@@ -437,6 +437,31 @@ static int load_secret(const struct co_config *config, const char *file, const c
     return rc;
 }
 
+/* A client library tells of a file that it can't read in words of its own, or not at all, and never says which. */
+static int see_tls_file(const struct co_config *config, const char *file, int line, size_t pair, const char *side,
+                        const char *key, struct co_error *err)
+{
+    if (!file || access(file, R_OK) == 0)
+        return 0;
+    co_fail(err, CO_E_CONFIG, "%s:%d: pairs[%zu].%s.tls.%s: cannot read %s: %s", config->path, line, pair, side, key, file,
+            strerror(errno));
+    co_hint(err, "The file must exist and be readable by the user that runs changeover.");
+    return err->code;
+}
+
+static int see_tls_files(const struct co_config *config, size_t pair, int side, struct co_error *err)
+{
+    const struct co_side_config *s = &config->pairs[pair].side[side];
+    const struct co_tls *tls = &s->endpoint.tls;
+    const char *name = side == CO_SIDE_A ? "a" : "b";
+    if (tls->mode == CO_TLS_OFF)
+        return 0;
+    int rc = see_tls_file(config, tls->ca, s->line, pair, name, "ca", err);
+    if (rc == 0)
+        rc = see_tls_file(config, tls->cert, s->line, pair, name, "cert", err);
+    return rc != 0 ? rc : see_tls_file(config, tls->key, s->line, pair, name, "key", err);
+}
+
 int co_config_load_secrets(struct co_config *config, struct co_error *err)
 {
     int rc = 0;
@@ -446,6 +471,8 @@ int co_config_load_secrets(struct co_config *config, struct co_error *err)
             struct co_side_config *s = &pair->side[side];
             rc = load_secret(config, s->password_file, s->password_env, s->line, i, side == CO_SIDE_A ? "a" : "b", &s->password,
                              err);
+            if (rc == 0)
+                rc = see_tls_files(config, i, side, err);
         }
         if (rc == 0)
             rc = load_secret(config, pair->replication.password_file, pair->replication.password_env, pair->replication.line, i,

@@ -166,8 +166,12 @@ static enum co_exit wrong_way(struct co_run_result *ret, bool cutover)
 {
     struct co_error err = {0};
     co_fail(&err, CO_E_STATE,
-            cutover ? "b is the primary already: the cutover was done" : "a is the primary: there is nothing to roll back");
-    co_hint(&err, cutover ? "`changeover rollback` goes back to a." : "`changeover cutover` makes b the primary.");
+            cutover ? "b is the primary already: the cutover was done"
+                    : "by this journal a is the primary: there is nothing to roll back");
+    co_hint(&err,
+            cutover ? "`changeover rollback` goes back to a."
+                    : "`changeover cutover` makes b the primary. Where `changeover status` shows that b is it, the cutover was "
+                      "run with another journal, and so must the rollback be.");
     enum co_exit code = refuse_partial(ret, &err);
     (void)code;
     return ret->exit_code = CO_EXIT_NO;
@@ -222,6 +226,7 @@ static void look_back(struct co_session *session, struct co_pair *pair, struct c
     struct co_lag *lag = NULL;
     struct co_error err = {0};
     struct co_lag_sample sample;
+    enum co_side known = co_pair_source(pair);
     ret->pair = co_pair_name(pair);
     ret->lose_bytes = ret->lose_transactions = -1;
     ret->open = CO_UNKNOWN;
@@ -243,6 +248,10 @@ static void look_back(struct co_session *session, struct co_pair *pair, struct c
         ret->open = CO_NO;
         ret->lose_bytes = ret->lose_transactions = 0;
         co_text_set_str(&ret->reason, "a is the primary: there is nothing to roll back");
+    } else if (known == CO_SIDE_A) { /* seen on the servers alone: a rollback needs the cutover's notes */
+        ret->open = CO_NO;
+        co_text_set_str(&ret->reason,
+                        "b is the primary, and this journal doesn't know of it: use the journal that the cutover was run with");
     }
     co_lag_sample_done(&sample);
     co_lag_free(lag);

@@ -170,6 +170,7 @@ struct co_pair_status {
     struct co_side_status side[2];
     struct co_link_data link;
     struct co_lag_sample lag;
+    bool elsewhere;          /* b is the primary, and the journal doesn't know of it */
     struct co_text next;     /* what to do now */
     struct co_text warnings; /* one a line: log that piles up, ... */
 };

@@ -45,6 +45,10 @@ static void say_next(const struct co_status *status, struct co_pair_status *pair
                      "`changeover detach` ends the migration";
     else if (pair->link.state == CO_LINK_BROKEN)
         next = "replication is broken: mend what its reason says, or `changeover setup`";
+    else if (pair->elsewhere)
+        next =
+            "b is the primary and a follows, and this journal doesn't know of it: go on with the journal that the cutover was "
+            "run with";
     else if (pair->lag.primary == CO_SIDE_B)
         next = "b is the primary and a follows: `changeover rollback` goes back, `changeover detach` ends the migration";
     else if (pair->lag.state == CO_GATE_OPEN)
@@ -82,10 +86,12 @@ static void look_at_pair(struct co_session *session, struct co_pair *pair, struc
         at->reached = ep[side] && co_ep_identify(ep[side], co_now_ns() + CO_CONNECT_NS, &at->identity, &at->error) == CO_DONE;
     }
     struct co_lag *lag = NULL;
+    bool known = co_pair_source(pair) == CO_SIDE_B;
     if (co_lag_new(pair, &lag, &err) == 0) {
         co_lag_measure(lag, -1, &ret->lag);
         co_lag_free(lag);
     }
+    ret->elsewhere = ret->lag.primary == CO_SIDE_B && !known;
     int source = (int)ret->lag.primary;
     ret->link = (struct co_link_data){.state = CO_LINK_UNKNOWN, .silent_ms = -1, .piled_up_bytes = -1};
     if (ret->side[!source].reached && co_ep_link(ep[!source], ret->side[source].reached ? ep[source] : NULL,

@@ -161,7 +161,7 @@ static bool look_at_roles(struct co_lag *lag, struct co_lag_sample *ret)
         say(ret, id[source].role == CO_ROLE_UNKNOWN ? CO_GATE_UNKNOWN : CO_GATE_BROKEN, &err);
     } else if (id[!source].role == CO_ROLE_PRIMARY && id[!source].accepts_writes == CO_YES) {
         co_fail(&err, CO_E_BROKEN, "side %s takes client writes itself instead of following", follower);
-        co_hint(&err, "Stop its clients; `changeover setup` makes it a follower again.");
+        co_hint(&err, "Where it isn't set up yet, `changeover setup` does that; where it was, stop its clients first.");
         say(ret, CO_GATE_BROKEN, &err);
     } else if (id[!source].accepts_writes == CO_YES) {
         co_fail(&err, CO_E_BROKEN, "side %s follows but takes client writes, so its data may have diverged", follower);

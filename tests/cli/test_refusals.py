@@ -109,6 +109,20 @@ def test_check_names_a_run_that_was_left_and_resume_says_how_the_last_one_ended(
     refused(fakes.tool("resume", json=True), 1, "nothing to resume", "the cutover", "ended: undone")
 
 
+def test_after_a_cutover_from_another_journal_every_command_says_so(fakes):
+    """`status` and `rollback --check` sent to a rollback that then called a the primary."""
+    other = fakes.box.tool([fakes.pair], name="other")
+    fakes.must("setup")
+    fakes.must("cutover", "--yes")
+    status = other("status", json=True)
+    assert status.code == 0 and "this journal doesn't know of it" in status.json["pairs"][0]["next"], status
+    looked = other("rollback", "--check")
+    assert looked.code == 1 and "this journal doesn't know of it" in looked.out, looked
+    refused(other("rollback", "--yes", json=True), 1, "by this journal a is the primary", "run with another journal")
+    fakes.must("rollback", "--check")
+    fakes.must("rollback", "--yes")
+
+
 def test_an_operator_on_another_machine_is_75(fakes):
     tool = fakes.tool
     tool("setup")

@@ -113,6 +113,14 @@ def test_password_files_must_be_private(cli):
     assert "the URL holds a password" in done.json["errors"][0]["message"]
 
 
+@pytest.mark.parametrize("key, files", [("ca", "ca: nowhere.pem"), ("cert", "cert: nowhere.pem, key: changeover.yaml"),
+                                        ("key", "cert: changeover.yaml, key: nowhere.pem")])
+def test_a_file_for_tls_that_is_not_there_is_a_config_error_that_names_it(cli, key, files):
+    cli.config(f"pairs:\n  - a: {{url: 'fake://127.0.0.1:1', tls: {{{files}}}}}\n    b: {{url: 'fake://127.0.0.1:2'}}\n")
+    done = cli("lag")
+    assert done.code == 65 and f"pairs[0].a.tls.{key}: cannot read {cli.folder}/nowhere.pem" in done.err, done
+
+
 def test_init_writes_once_and_what_it_writes_loads(cli):
     done = cli("init", "--a", "fake://127.0.0.1:1", "--b", "fake://127.0.0.1:2", "--name", "shop")
     assert done.code == 0 and done.err == "", done
