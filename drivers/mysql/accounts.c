@@ -96,6 +96,55 @@ enum co_result my_accounts_read(struct co_call *call, struct co_conn *from, stru
     return r == CO_DONE && (ret->create.overflow || ret->grants.overflow) ? my_out_of_memory(call) : r;
 }
 
+#define NOT_REGISTERED 1149 /* what MySQL calls a dynamic privilege that it, or a plugin that it hasn't got, doesn't know */
+
+/* One of a GRANT's privileges; `of` is what follows the list of them. *ret_error: the server's. */
+static enum co_result grant_one(struct co_call *call, struct co_conn *to, const char *privilege, size_t len, const char *of,
+                                unsigned *ret_error)
+{
+    static const char renamed[] = "SET_USER_ID"; /* until 8.4 */
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    bool old = len == strlen(renamed) && strncmp(privilege, renamed, len) == 0 && to->version >= 80400;
+    my_str_add(&sql, "GRANT ");
+    if (old)
+        my_str_add(&sql, "SET_ANY_DEFINER,ALLOW_NONEXISTENT_DEFINER");
+    else
+        my_str_addn(&sql, privilege, len);
+    my_str_add(&sql, of);
+    enum co_result r = sql.overflow ? my_out_of_memory(call) : my_exec(call, to, my_cstr(&sql), &sets);
+    *ret_error = sets.error;
+    return r;
+}
+
+/* "GRANT A,B ON *.* TO ...", of which the target doesn't know all: one by one, and what is left out is said. */
+static enum co_result grant_known(struct co_call *call, struct co_conn *to, const char *statement)
+{
+    const char *of = strstr(statement, " ON *.* TO ");
+    MY_STR_AUTO unknown = {0};
+    enum co_result r = CO_DONE;
+    if (!of)
+        return CO_NO_EFFECT;
+    for (const char *at = statement + strlen("GRANT "); at < of && r == CO_DONE;) {
+        const char *comma = memchr(at, ',', (size_t)(of - at)), *end = comma ? comma : of;
+        unsigned error = 0;
+        r = grant_one(call, to, at, (size_t)(end - at), of, &error);
+        if (r != CO_DONE && error == NOT_REGISTERED) {
+            my_str_add(&unknown, unknown.len ? ", " : "");
+            my_str_addn(&unknown, at, (size_t)(end - at));
+            r = CO_DONE;
+        }
+        at = comma ? comma + strspn(comma, ", ") : of;
+    }
+    if (r == CO_DONE && unknown.len) {
+        MY_STR_AUTO text = {0};
+        my_str_addf(&text, "the target doesn't know the privileges %s, which were not granted there%s", my_cstr(&unknown),
+                    of + strlen(" ON *.*"));
+        call->host->remark(call->ctx, my_cstr(&text));
+    }
+    return r;
+}
+
 static enum co_result run_each(struct co_call *call, struct co_conn *to, const struct my_str *statements)
 {
     enum co_result r = CO_DONE;
@@ -106,6 +155,8 @@ static enum co_result run_each(struct co_call *call, struct co_conn *to, const s
         /* it came from elsewhere meanwhile; or the right to be somebody's proxy, which only its holders can give */
         if (r != CO_DONE && (sets.error == 1396 || (sets.error == 1698 && strncmp(at, "GRANT PROXY", 11) == 0)))
             r = CO_DONE;
+        else if (r != CO_DONE && sets.error == NOT_REGISTERED && my_is_mysql(to) && strncmp(at, "GRANT ", 6) == 0)
+            r = grant_known(call, to, at);
     }
     return r;
 }

@@ -251,17 +251,19 @@ static enum co_result stream(struct co_call *call, int64_t data_bytes)
         return r;
     struct stream progress = {.call = call, .bytes = data_bytes};
     int from_status = -1, to_status = -1;
+    struct co_text *said = call->host->text_new(call->ctx);
     r = call->host->pipe_ticking(call->ctx, &from, &to, show_progress, &progress, call->deadline_ns, &from_status, &to_status,
-                                 NULL, call->err);
+                                 said, call->err);
     if (r != CO_DONE || (from_status == 0 && to_status == 0))
         return r;
-    struct co_error said = *call->err;
+    MY_STR_AUTO words = {0};
+    my_add_last_words(call, said, &words);
     return my_fail(call, CO_NO_EFFECT, to_status == 28 ? CO_E_SPACE : CO_E_COMMAND,
                    "mariadb-backup of the server's own version has to be on both machines; the account behind host.run has to "
                    "read the source's data directory and to write beside the target's. Then run `changeover setup` again: the "
                    "copy starts over.",
-                   "mariadb-backup ended with status %d, mbstream on the target's machine with status %d%s%s", from_status,
-                   to_status, said.message[0] ? ": " : "", said.message);
+                   "mariadb-backup ended with status %d, mbstream on the target's machine with status %d%s", from_status,
+                   to_status, my_cstr(&words));
 }
 
 /* ---------------------------------------------------------------- made fit for the target */

@@ -64,16 +64,47 @@ static void check_bypass(struct my_check *c)
                 my_value(&sets, 0, 1));
 }
 
-/* It stays unlocked through the fence, so it must not be able to do more than replicate. */
+/* What `user` may do beyond replicating and looking: on everything, on databases, tables and routines, by what is granted to
+ * all (MariaDB's PUBLIC) or by a role. */
+static void add_powers(const struct co_conn *conn, const char *user, struct my_str *sql)
+{
+    MY_STR_AUTO who = {0};
+    static const char *const tables[] = {"USER_PRIVILEGES", "SCHEMA_PRIVILEGES", "TABLE_PRIVILEGES", "COLUMN_PRIVILEGES"};
+    my_str_add(&who, "(LOCATE(CONCAT('''',");
+    my_str_quote(&who, user);
+    my_str_add(&who, ",'''@'''),CONVERT(GRANTEE USING utf8mb4) COLLATE utf8mb4_bin)=1"); /* names are told apart by case */
+    my_str_add(&who, my_is_mysql(conn) ? ")" : " OR GRANTEE IN ('PUBLIC','''PUBLIC''','''PUBLIC''@'''''))");
+    my_str_add(sql, "SELECT COUNT(*), LEFT(GROUP_CONCAT(DISTINCT what),300) FROM (");
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++)
+        my_str_addf(sql,
+                    "%sSELECT CONVERT(PRIVILEGE_TYPE USING utf8mb4) AS what FROM information_schema.%s WHERE %s AND "
+                    "PRIVILEGE_TYPE NOT IN ('USAGE','SELECT','SHOW VIEW','SHOW DATABASES','PROCESS','REFERENCES','LOCK TABLES',"
+                    "'REPLICATION SLAVE','REPLICATION CLIENT','BINLOG MONITOR','SLAVE MONITOR','REPLICA MONITOR')",
+                    i ? " UNION ALL " : "", tables[i], my_cstr(&who));
+    my_str_add(sql,
+               " UNION ALL SELECT CONVERT(CONCAT('EXECUTE ',Db,'.',Routine_name) USING utf8mb4) FROM mysql.procs_priv WHERE "
+               "User=");
+    my_str_quote(sql, user);
+    if (!my_is_mysql(conn) || conn->version >= 80000) {
+        my_str_addf(sql, " UNION ALL SELECT CONVERT(CONCAT('the role ',%s) USING utf8mb4) FROM mysql.%s WHERE %s=",
+                    my_is_mysql(conn) ? "FROM_USER" : "Role", my_is_mysql(conn) ? "role_edges" : "roles_mapping",
+                    my_is_mysql(conn) ? "TO_USER" : "User");
+        my_str_quote(sql, user);
+    }
+    my_str_add(sql, ") powers");
+}
+
+/* It stays unlocked through the fence, so it must not be able to do more than replicate: a MariaDB that is started again has
+ * forgotten read_only. */
 static void check_replication_account(struct my_check *c, struct co_conn *conn)
 {
     const char *user = c->call->host->secret_user(c->call->ctx, CO_SECRET_REPLICATION);
     MY_STR_AUTO sql = {0};
+    MY_STR_AUTO ask = {0};
     MY_SETS_AUTO sets = {0};
+    MY_SETS_AUTO powers = {0};
     bool target = conn == c->target;
-    my_str_add(&sql, "SELECT COUNT(*), COALESCE(SUM(Repl_slave_priv='Y'),0), COALESCE(SUM(Super_priv='Y' OR Insert_priv='Y' OR "
-                     "Update_priv='Y' OR Delete_priv='Y' OR "
-                     "Create_priv='Y' OR Create_user_priv='Y' OR Reload_priv='Y'),0) FROM mysql.user WHERE User=");
+    my_str_add(&sql, "SELECT COUNT(*), COALESCE(SUM(Repl_slave_priv='Y'),0) FROM mysql.user WHERE User=");
     my_str_quote(&sql, user);
     if (!my_check_read(c, conn, "the replication account", my_cstr(&sql), &sets))
         return;
@@ -85,9 +116,12 @@ static void check_replication_account(struct my_check *c, struct co_conn *conn)
     else if (count && !my_int(my_value(&sets, 0, 1), 0))
         my_find(c, "replication_account_powerless", CO_ERROR, (int)conn->side, "GRANT REPLICATION SLAVE ON *.* to it.",
                 "the account %s may not replicate", user);
-    if (my_int(my_value(&sets, 0, 2), 0))
+    add_powers(conn, user, &ask);
+    if (count && my_check_read(c, conn, "the replication account's rights", my_cstr(&ask), &powers) &&
+        my_int(my_value(&powers, 0, 0), 0))
         my_find(c, "replication_account_too_powerful", CO_ERROR, (int)conn->side, "Give it REPLICATION SLAVE and nothing else.",
-                "the account %s, which stays unlocked through the fence, may write", user);
+                "the account %s, which stays unlocked through the fence, may do more than replicate: %s", user,
+                my_value(&powers, 0, 1));
 }
 
 static void check_accounts_differ(struct my_check *c)
@@ -115,6 +149,35 @@ static void check_accounts_differ(struct my_check *c)
                 "%u accounts of the source aren't on the target: %s", count, my_cstr(&names));
 }
 
+/* Accounts whose plugin the target hasn't got: they can't be made there, and their statements would stop the replication. */
+static void check_plugins(struct my_check *c)
+{
+    MY_SETS_AUTO source = {0};
+    MY_SETS_AUTO target = {0};
+    if (!my_check_read(c, c->source, "the accounts' plugins",
+                       my_is_mysql(c->source)
+                           ? "SELECT DISTINCT plugin FROM mysql.user WHERE plugin<>''"
+                           : "SELECT DISTINCT plugin FROM mysql.user WHERE plugin<>'' AND Host<>'' AND is_role<>'Y'",
+                       &source) ||
+        !my_check_read(c, c->target, "the plugins",
+                       "SELECT PLUGIN_NAME FROM information_schema.PLUGINS WHERE PLUGIN_TYPE='AUTHENTICATION' AND "
+                       "PLUGIN_STATUS='ACTIVE'",
+                       &target))
+        return;
+    for (MYSQL_ROW row; (row = mysql_fetch_row(source.set[0]));) {
+        bool there = false;
+        mysql_data_seek(target.set[0], 0);
+        for (MYSQL_ROW t; !there && (t = mysql_fetch_row(target.set[0]));)
+            there = strcasecmp(row[0], t[0]) == 0;
+        if (!there)
+            my_find(
+                c, "auth_plugin_missing", c->stage == CO_CHECK_SETUP ? CO_ERROR : CO_WARNING, (int)c->target_side,
+                "Load it there (mysql_native_password on MySQL 8.4: mysql_native_password=ON), or give these accounts another "
+                "way to log in on the source, before the copy is made.",
+                "accounts of the source log in by %s, which isn't loaded on the target: they couldn't be made there", row[0]);
+    }
+}
+
 void my_check_access(struct my_check *c)
 {
     const struct co_host *host = c->call->host;
@@ -139,6 +202,9 @@ void my_check_access(struct my_check *c)
         my_find(c, "probe_not_configured", CO_WARNING, -1,
                 "Set probe: {user, password_file}; setup makes the account where there is none.",
                 "no ordinary account is configured for real test writes: the tool's own gets past much that stops others");
-    if (c->source && c->target)
+    if (c->source && c->target) {
         check_accounts_differ(c);
+        if (c->source->flavour == c->target->flavour)
+            check_plugins(c);
+    }
 }

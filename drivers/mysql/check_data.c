@@ -5,6 +5,9 @@
 
 #define NOT_SYSTEM "('mysql','sys','information_schema','performance_schema','" MY_SCHEMA "')"
 
+/* InnoDB's list of transactions is in the system's time zone, whatever the session's is. */
+#define SYSTEM_NOW "CONVERT_TZ(NOW(),@@SESSION.time_zone,'SYSTEM')"
+
 static void check_tables(struct my_check *c)
 {
     MY_SETS_AUTO sets = {0};
@@ -57,9 +60,9 @@ static void check_running(struct my_check *c)
         my_check_read(
             c, c->source, "long transactions",
             "SELECT COUNT(*), LEFT(GROUP_CONCAT(CONCAT(p.ID,' ',p.USER,'@',p.HOST,' "
-            "',TIMESTAMPDIFF(SECOND,t.trx_started,NOW()),' s')),300) FROM "
+            "',TIMESTAMPDIFF(SECOND,t.trx_started," SYSTEM_NOW "),' s')),300) FROM "
             "information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p ON p.ID=t.trx_mysql_thread_id WHERE "
-            "p.USER<>'system user' AND t.trx_started<NOW()-INTERVAL 5 SECOND",
+            "p.USER<>'system user' AND t.trx_started<" SYSTEM_NOW "-INTERVAL 5 SECOND",
             &old) &&
         my_int(my_value(&old, 0, 0), 0) > 0)
         my_find(c, "long_transactions", CO_WARNING, (int)c->source_side,

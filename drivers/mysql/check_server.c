@@ -96,6 +96,9 @@ static void check_single(struct my_check *c, const struct my_sets *vars, const s
                     "Use MySQL Shell to move a group; or take the server out of it first.",
                     "the server is a member of a replication group, which decides by itself who may write");
     }
+    if (my_truth(my_var(vars, "offline_mode")))
+        my_find(c, "offline_mode_on", CO_ERROR, (int)side, "SET GLOBAL offline_mode=OFF (and in the configuration).",
+                "offline_mode is on: neither ordinary clients nor the replication account get in");
     if (is(my_var(vars, "persisted_globals_load"), "OFF"))
         my_find(c, "persisted_globals_load_off", CO_ERROR, (int)side,
                 "Remove persisted_globals_load=OFF from the configuration.",
@@ -168,6 +171,42 @@ static void check_versions(struct my_check *c)
                 c->target->version_text, c->source->version_text);
 }
 
+/* What clients that set nothing themselves get. */
+static void check_client_defaults(struct my_check *c)
+{
+    static const char *const names[] = {"autocommit",
+                                        "transaction_isolation",
+                                        "tx_isolation",
+                                        "transaction_read_only",
+                                        "tx_read_only",
+                                        "innodb_snapshot_isolation",
+                                        "init_connect",
+                                        "default_storage_engine",
+                                        "group_concat_max_len",
+                                        "innodb_lock_wait_timeout",
+                                        "wait_timeout",
+                                        "sql_require_primary_key",
+                                        "sql_select_limit",
+                                        "max_statement_time",
+                                        "max_execution_time",
+                                        "local_infile",
+                                        "max_user_connections",
+                                        "innodb_autoinc_lock_mode",
+                                        "completion_type",
+                                        "foreign_key_checks",
+                                        "auto_increment_increment"};
+    MY_STR_AUTO list = {0};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *s = my_var(&c->source_vars, names[i]), *t = my_var(&c->target_vars, names[i]);
+        if (s && t && strcasecmp(s, t) != 0)
+            my_str_addf(&list, "%s%s '%.80s' and '%.80s'", list.len ? ", " : "", names[i], s, t);
+    }
+    if (list.len)
+        my_find(c, "client_defaults_differ", CO_WARNING, -1,
+                "Set them on the target as on the source, in its configuration too.",
+                "clients get other defaults after the cutover (source and target): %.700s", my_cstr(&list));
+}
+
 static void check_differences(struct my_check *c)
 {
     const char *s = my_var(&c->source_vars, "server_id"), *t = my_var(&c->target_vars, "server_id");
@@ -195,6 +234,14 @@ static void check_differences(struct my_check *c)
            "new TIMESTAMP columns get other defaults", "Set it alike.");
     differ(c, "require_secure_transport", "secure_transport_differs", CO_WARNING, "clients without TLS may be refused",
            "Set it alike.");
+    check_client_defaults(c);
+    s = my_var(&c->source_vars, "log_bin_trust_function_creators");
+    t = my_var(&c->target_vars, "log_bin_trust_function_creators");
+    if (s && t && my_truth(s) && !my_truth(t)) /* seen on MariaDB 10.11 and MySQL 9.7: error 1418 */
+        my_find(c, "function_creators_not_trusted", CO_WARNING, (int)c->target_side,
+                "SET GLOBAL log_bin_trust_function_creators=1 on the target, and in its configuration.",
+                "log_bin_trust_function_creators is on on the source and off on the target: a function made without "
+                "DETERMINISTIC would stop the replication");
     less(c, "max_allowed_packet", "max_allowed_packet_less", "large rows can't be applied");
     less(c, "max_connections", "max_connections_less", "clients may be turned away after the cutover");
     less(c, "innodb_buffer_pool_size", "buffer_pool_less", "it may be slower under the same load");

@@ -48,16 +48,23 @@ static void check_addresses(struct my_check *c)
     }
 }
 
+static bool read_clock(struct my_check *c, struct co_conn *conn, double *ret_s)
+{
+    MY_SETS_AUTO sets = {0};
+    if (!my_check_read(c, conn, "the clock", "SELECT UNIX_TIMESTAMP(NOW(3))", &sets) || !my_value(&sets, 0, 0))
+        return false;
+    *ret_s = strtod(my_value(&sets, 0, 0), NULL);
+    return true;
+}
+
+/* The source's is read before and after the target's, so that an answer that takes long isn't taken for a difference. */
 static void check_clocks(struct my_check *c)
 {
-    MY_SETS_AUTO source = {0};
-    MY_SETS_AUTO target = {0};
-    if (!c->source || !c->target || !my_check_read(c, c->source, "the clock", "SELECT UNIX_TIMESTAMP(NOW(3))", &source) ||
-        !my_check_read(c, c->target, "the clock", "SELECT UNIX_TIMESTAMP(NOW(3))", &target))
+    double before = 0, t = 0, after = 0;
+    if (!c->source || !c->target || !read_clock(c, c->source, &before) || !read_clock(c, c->target, &t) ||
+        !read_clock(c, c->source, &after))
         return;
-    double s = my_value(&source, 0, 0) ? strtod(my_value(&source, 0, 0), NULL) : 0,
-           t = my_value(&target, 0, 0) ? strtod(my_value(&target, 0, 0), NULL) : 0;
-    double apart = t > s ? t - s : s - t;
+    double apart = t < before ? before - t : t > after ? t - after : 0;
     if (apart > 1.0)
         my_find(c, "clock_difference", CO_WARNING, -1, "Let both machines follow a time server.",
                 "the servers' clocks are %.1f s apart: NOW() jumps at the cutover, and events may run twice or not at all",
@@ -88,6 +95,11 @@ static void check_setup_programs(struct my_check *c)
         !my_following(c, c->target, &f) || f.present)
         return;
     bool mysql = my_is_mysql(c->target);
+    const char *limit = my_var(&c->source_vars, "sql_select_limit");
+    if (limit && strlen(limit) < 19)
+        my_find(c, "sql_select_limit_set", CO_ERROR, (int)c->source_side,
+                "SET GLOBAL sql_select_limit=DEFAULT while the copy is made, or use another setup.method.",
+                "sql_select_limit is %s on the source: the dump program would stop after so many rows of each table", limit);
     check_program(c, "setup.dump_program", mysql ? "mysqldump" : "mariadb-dump");
     check_program(c, "setup.load_program", mysql ? "mysql" : "mariadb");
 }

@@ -187,9 +187,7 @@ static enum co_result finish(struct co_call *call)
     if (r == CO_DONE && my_setup_lock_wanted(call))
         r = my_accounts_lock_scope(call, my_setup_scope(call));
     if (r == CO_DONE)
-        r = my_read(call, call->conn,
-                    "SELECT EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER) FROM information_schema.EVENTS WHERE "
-                    "STATUS='ENABLED'",
+        r = my_read(call, call->conn, "SELECT " MY_EVENT_COLUMNS " FROM information_schema.EVENTS WHERE STATUS='ENABLED'",
                     &events);
     if (r != CO_DONE)
         return r;

@@ -406,7 +406,8 @@ enum co_result my_accounts_unlock(struct co_call *call)
 
 /* ---------------------------------------------------------------- events */
 
-/* `definer` as information_schema shows it: user@host, the last @ separates. Backticks are quotes in every sql_mode. */
+/* `definer` as information_schema shows it: user@host, the last @ separates; a role (MariaDB) has no host, and would be taken
+ * for a user with one. Backticks are quotes in every sql_mode. */
 static void add_definer(struct my_str *sql, const char *definer)
 {
     const char *at = strrchr(definer, '@');
@@ -417,25 +418,44 @@ static void add_definer(struct my_str *sql, const char *definer)
         return;
     }
     my_str_name(sql, user);
-    my_str_add(sql, "@");
-    my_str_name(sql, at ? at + 1 : "%");
+    if (!at || at[1]) {
+        my_str_add(sql, "@");
+        my_str_name(sql, at ? at + 1 : "%");
+    }
     free(user);
 }
 
-/* value: "<sql_mode>\n<definer>". */
-static void add_alter(struct my_str *sql, const char *schema, const char *name, const char *value, const char *what)
+static bool is_ascii(const char *text)
 {
+    for (; *text; text++)
+        if ((unsigned char)*text > 127)
+            return false;
+    return true;
+}
+
+/* row: schema, name, "<sql_mode>\n<definer>", and the character set and the collation of whoever made it. ALTER EVENT takes the
+ * session's for all four, and the body, which stays as it was, would be read in another character set. (A name that isn't
+ * ASCII reads alike in the kinds of utf8 alone.) */
+static void add_alter(struct my_str *sql, MYSQL_ROW row, const char *what)
+{
+    const char *value = row[2], *charset = row[3] ? row[3] : "", *collation = row[4] ? row[4] : "";
     const char *line = strchr(value, '\n');
     size_t mode_len = line ? (size_t)(line - value) : 0;
+    bool readable = strncmp(charset, "utf8", 4) == 0 || (is_ascii(row[0]) && is_ascii(row[1]) && is_ascii(value));
     my_str_add(sql, "SET SESSION sql_mode='");
     my_str_addn(sql, value, mode_len);
-    my_str_add(sql, "';ALTER DEFINER=");
+    my_str_add(sql, "'");
+    if (*charset && readable)
+        my_str_addf(sql, ",character_set_client=%s", charset);
+    if (*collation)
+        my_str_addf(sql, ",collation_connection=%s", collation);
+    my_str_add(sql, ";ALTER DEFINER=");
     add_definer(sql, line ? line + 1 : value);
     my_str_add(sql, " EVENT ");
-    my_str_name(sql, schema);
+    my_str_name(sql, row[0]);
     my_str_add(sql, ".");
-    my_str_name(sql, name);
-    my_str_addf(sql, " %s;SET SESSION sql_mode='';", what);
+    my_str_name(sql, row[1]);
+    my_str_addf(sql, " %s;SET SESSION sql_mode='';SET NAMES utf8mb4;", what);
 }
 
 enum co_result my_events_probe(struct co_call *call, enum co_presence *ret)
@@ -451,18 +471,18 @@ enum co_result my_events_probe(struct co_call *call, enum co_presence *ret)
     return r;
 }
 
-/* Scheduler; schema, name, "<sql_mode>\n<definer>" of each enabled event, and whether this run keeps a row for it. */
+/* Scheduler; of each enabled event what add_alter() takes, and whether this run keeps a row for it. */
 static enum co_result my_events_read(struct co_call *call, struct my_sets *ret)
 {
     bool mysql = my_is_mysql(call->conn);
     const char *schema = mysql ? "EVENT_SCHEMA" : "db", *name = mysql ? "EVENT_NAME" : "name";
     MY_STR_AUTO sql = {0};
-    my_str_addf(
-        &sql,
-        "SELECT @@GLOBAL.event_scheduler;SELECT e.%s,e.%s,CONCAT(e.SQL_MODE,'\n',e.DEFINER),EXISTS(SELECT 1 FROM " MY_SCHEMA
-        ".originals o WHERE o.kind='event' AND o.run='%s' AND o.a=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin AND "
-        "o.b=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin) FROM %s e WHERE e.STATUS='ENABLED'",
-        schema, name, my_run_id(call), schema, name, mysql ? "information_schema.EVENTS" : "mysql.event");
+    my_str_addf(&sql,
+                "SELECT @@GLOBAL.event_scheduler;SELECT e.%s,e.%s,CONCAT(e.SQL_MODE,'\n',e.DEFINER),e.CHARACTER_SET_CLIENT,"
+                "e.COLLATION_CONNECTION,EXISTS(SELECT 1 FROM " MY_SCHEMA
+                ".originals o WHERE o.kind='event' AND o.run='%s' AND o.a=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin AND "
+                "o.b=CONVERT(e.%s USING utf8mb4) COLLATE utf8mb4_bin) FROM %s e WHERE e.STATUS='ENABLED'",
+                schema, name, my_run_id(call), schema, name, mysql ? "information_schema.EVENTS" : "mysql.event");
     return my_read(call, call->conn, my_cstr(&sql), ret);
 }
 
@@ -481,7 +501,7 @@ enum co_result my_events_disable(struct co_call *call)
     if (scheduler && !kept)
         add_row(call, &sql, &first, "scheduler", "", "", "ON");
     for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));)
-        if (!my_truth(row[3]))
+        if (!my_truth(row[5]))
             add_row(call, &sql, &first, "event", row[0], row[1], row[2]);
     if (!first)
         end_rows(&sql);
@@ -489,24 +509,23 @@ enum co_result my_events_disable(struct co_call *call)
         my_str_add(&sql, "SET GLOBAL event_scheduler=OFF;");
     mysql_data_seek(sets.set[1], 0);
     for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));)
-        add_alter(&sql, row[0], row[1], row[2], "DISABLE");
+        add_alter(&sql, row, "DISABLE");
     if (sql.overflow)
         return my_out_of_memory(call);
     return sql.len ? my_write(call, call->conn, true, my_cstr(&sql), NULL) : CO_DONE;
 }
 
-/* Enables what `rows` (schema, name, value) name and is there. */
+/* Enables what `rows` name and is there. */
 void my_add_enable(struct my_str *sql, MYSQL_RES *rows)
 {
     for (MYSQL_ROW row; (row = mysql_fetch_row(rows));)
-        add_alter(sql, row[0], row[1], row[2], "ENABLE");
+        add_alter(sql, row, "ENABLE");
 }
 
 void my_add_slaveside(const struct co_conn *conn, struct my_str *sql, MYSQL_RES *rows)
 {
     for (MYSQL_ROW row; (row = mysql_fetch_row(rows));)
-        add_alter(sql, row[0], row[1], row[2],
-                  my_is_mysql(conn) && conn->version >= 80200 ? "DISABLE ON REPLICA" : "DISABLE ON SLAVE");
+        add_alter(sql, row, my_word_slaveside(conn));
 }
 
 #define EVENT_JOIN                                                                                                             \
@@ -521,7 +540,8 @@ enum co_result my_events_restore(struct co_call *call)
     MY_STR_AUTO sql = {0};
     const char *run = my_run_id(call);
     my_str_addf(&read,
-                "SELECT o.a,o.b,o.value FROM " MY_SCHEMA ".originals o JOIN " EVENT_JOIN " WHERE o.kind='event' AND o.run='%s';"
+                "SELECT o.a,o.b,o.value,e.CHARACTER_SET_CLIENT,e.COLLATION_CONNECTION FROM " MY_SCHEMA
+                ".originals o JOIN " EVENT_JOIN " WHERE o.kind='event' AND o.run='%s';"
                 "SELECT COUNT(*) FROM " MY_SCHEMA ".originals WHERE kind='scheduler' AND run='%s'",
                 run, run);
     enum co_result r = my_read(call, call->conn, my_cstr(&read), &sets);

@@ -263,19 +263,10 @@ static enum co_result open_session(struct co_call *call, const char *user, const
     return r;
 }
 
-/* Timers off for this session; every wait for a lock ends by itself, well before ours would. */
 static enum co_result session_setup(struct co_call *call, struct co_conn *conn)
 {
     MY_SETS_AUTO sets = {0};
-    const char *sql =
-        my_is_mysql(conn)
-            ? "SET SESSION autocommit=1, wait_timeout=2147483, interactive_timeout=2147483, net_write_timeout=3600, "
-              "lock_wait_timeout=1, innodb_lock_wait_timeout=1, sql_mode='', time_zone='+00:00', max_execution_time=0, "
-              "transaction_isolation='READ-COMMITTED', group_concat_max_len=1048576"
-            : "SET SESSION autocommit=1, wait_timeout=2147483, interactive_timeout=2147483, net_write_timeout=3600, "
-              "lock_wait_timeout=1, innodb_lock_wait_timeout=1, sql_mode='', time_zone='+00:00', max_statement_time=0, "
-              "idle_transaction_timeout=0, tx_isolation='READ-COMMITTED', group_concat_max_len=1048576";
-    enum co_result r = my_read(call, conn, sql, &sets);
+    enum co_result r = my_read(call, conn, my_word_session(conn), &sets);
     if (r != CO_DONE)
         return r;
     /* needs a privilege that a monitoring account may lack: what changes a server insists on it later */

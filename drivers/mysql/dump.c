@@ -262,7 +262,7 @@ static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, struct si
         my_words_add(&from, row[0]);
     add_program(call, &to, "setup.load_program", default_program(call->conn, false));
     my_words_add(&to, to_file.path);
-    my_words_add(&to, "--init-command=SET SESSION sql_log_bin=0, unique_checks=0, foreign_key_checks=0");
+    my_words_add(&to, my_word_load_session(call->conn));
     my_words_add(&to, "--binary-mode");
     if (option_on(call, "setup.compress"))
         my_words_add(&to, "--compress");
@@ -271,24 +271,45 @@ static enum co_result stream(struct co_call *call, MYSQL_RES *schemas, struct si
     struct co_command dump = {.size = sizeof dump, .side = CO_SIDE_LOCAL, .argv = from.argv};
     struct co_command load = {.size = sizeof load, .side = CO_SIDE_LOCAL, .argv = to.argv};
     int from_status = -1, to_status = -1;
+    struct co_text *said = call->host->text_new(call->ctx);
     r = call->host->pipe_ticking(call->ctx, &dump, &load, show_progress, size, call->deadline_ns, &from_status, &to_status,
-                                 NULL, call->err);
+                                 said, call->err);
     if (r != CO_DONE || (from_status == 0 && to_status == 0))
         return r;
-    struct co_error said = *call->err;
+    MY_STR_AUTO words = {0};
+    my_add_last_words(call, said, &words);
     return my_fail(call, CO_EFFECT_UNKNOWN, CO_E_COMMAND, "Run `changeover setup` again: the copy starts over.",
-                   "%s ended with status %d, %s with status %d%s%s", from.argv[0], from_status, to.argv[0], to_status,
-                   said.message[0] ? ": " : "", said.message);
+                   "%s ended with status %d, %s with status %d%s", from.argv[0], from_status, to.argv[0], to_status,
+                   my_cstr(&words));
+}
+
+/* Functions that were made without DETERMINISTIC and its like, which a server with a binary log refuses: the target takes
+ * them, for the length of the copy. */
+static enum co_result trust_functions(struct co_call *call)
+{
+    return my_change(call, call->conn,
+                     "INSERT IGNORE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES "
+                     "('trust','','',@@GLOBAL.log_bin_trust_function_creators);SET GLOBAL log_bin_trust_function_creators=1;",
+                     NULL);
+}
+
+static enum co_result trust_as_before(struct co_call *call, struct my_str *sql)
+{
+    MY_SETS_AUTO was = {0};
+    enum co_result r = my_read(call, call->conn, "SELECT value FROM " MY_SCHEMA ".originals WHERE kind='trust'", &was);
+    if (r == CO_DONE && my_value(&was, 0, 0))
+        my_str_addf(sql,
+                    "SET GLOBAL log_bin_trust_function_creators=%d;DELETE FROM " MY_SCHEMA ".originals WHERE kind='trust';",
+                    my_truth(my_value(&was, 0, 0)));
+    return r;
 }
 
 static enum co_result finish(struct co_call *call)
 {
     MY_SETS_AUTO events = {0};
     MY_STR_AUTO sql = {0};
-    enum co_result r = my_read(
-        call, call->conn,
-        "SELECT EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER) FROM information_schema.EVENTS WHERE STATUS='ENABLED'",
-        &events);
+    enum co_result r =
+        my_read(call, call->conn, "SELECT " MY_EVENT_COLUMNS " FROM information_schema.EVENTS WHERE STATUS='ENABLED'", &events);
     if (r != CO_DONE)
         return r;
     my_add_slaveside(call->conn, &sql, events.set[0]); /* as if replication had brought them */
@@ -313,6 +334,8 @@ static enum co_result finish(struct co_call *call)
     }
     if (call->conn->by_file)
         r = my_file_after_dump(call, &sql);
+    if (r == CO_DONE)
+        r = trust_as_before(call, &sql);
     if (r != CO_DONE)
         return r;
     my_str_add(&sql, "REPLACE INTO " MY_SCHEMA ".originals (kind,a,b,value) VALUES ('copy','','','done');");
@@ -350,6 +373,8 @@ enum co_result my_dump_copy(struct co_call *call)
         r = read_size(&brief, &size);
     if (r == CO_DONE)
         r = my_copy_begin(&brief);
+    if (r == CO_DONE)
+        r = trust_functions(&brief);
     if (r == CO_DONE)
         r = my_accounts_read(&brief, call->other, call->conn, &accounts);
     if (r == CO_DONE)

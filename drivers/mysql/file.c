@@ -151,7 +151,7 @@ void my_file_wait_sql(const struct co_conn *conn, const char *position, double s
     long long offset = 0;
     if (!file_split(position, file, sizeof file, &offset))
         file[0] = 0;
-    my_str_addf(sql, "SELECT %s_POS_WAIT(", conn->version >= 80026 ? "SOURCE" : "MASTER");
+    my_str_addf(sql, "SELECT %s(", my_word_pos_wait(conn));
     my_str_quote(sql, file);
     my_str_addf(sql, ",%lld,%.3f", offset, seconds);
     if (channel && *channel) {

@@ -74,6 +74,21 @@ enum co_result my_machine_run(struct co_call *call, const struct my_machine *mac
                    status, (int)(bytes - from), said + from);
 }
 
+#define LAST_WORDS 500
+
+void my_add_last_words(struct co_call *call, const struct co_text *said, struct my_str *ret)
+{
+    size_t bytes = 0;
+    const char *text = said ? call->host->text_get(call->ctx, said, &bytes) : NULL;
+    while (bytes && strchr("\n\r\t ", text[bytes - 1]))
+        bytes--;
+    const char *from = text + (bytes > LAST_WORDS ? bytes - LAST_WORDS : 0);
+    if (!bytes)
+        return;
+    my_str_add(ret, from == text ? ": " : ": ...");
+    my_str_addn(ret, from, (size_t)(text + bytes - from));
+}
+
 void my_words_add(struct my_words *w, const char *word)
 {
     if (w->count + 2 > w->capacity) {

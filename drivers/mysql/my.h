@@ -132,6 +132,11 @@ const char *my_word_replica(const struct co_conn *conn);    /* SLAVE, REPLICA */
 const char *my_word_change(const struct co_conn *conn);     /* CHANGE MASTER TO, CHANGE REPLICATION SOURCE TO */
 const char *my_word_source(const struct co_conn *conn);     /* MASTER, SOURCE */
 const char *my_word_reset_log(const struct co_conn *conn);  /* RESET MASTER, RESET BINARY LOGS AND GTIDS */
+const char *my_word_slaveside(const struct co_conn *conn);  /* DISABLE ON SLAVE, DISABLE ON REPLICA */
+const char *my_word_pos_wait(const struct co_conn *conn);   /* MASTER_POS_WAIT, SOURCE_POS_WAIT */
+const char *my_word_public_key(const struct co_conn *conn); /* ",GET_SOURCE_PUBLIC_KEY=1" where passwords may need it, or "" */
+const char *my_word_session(const struct co_conn *conn);    /* what each of our sessions begins with */
+const char *my_word_load_session(const struct co_conn *conn); /* an option of the program that loads a dump */
 bool my_is_mysql(const struct co_conn *conn);
 bool my_has_persist(const struct co_conn *conn); /* SET PERSIST */
 /* An expression for the position of what this server has executed as a primary, and applied as a follower. */

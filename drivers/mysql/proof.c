@@ -293,7 +293,8 @@ enum co_result my_proof(struct co_call *call, const char *position)
 static enum co_result probe_insert(struct co_call *call, struct co_conn *conn, bool make)
 {
     MY_SETS_AUTO limits = {0};
-    enum co_result r = my_read(call, conn, "SET SESSION lock_wait_timeout=2, innodb_lock_wait_timeout=2", &limits);
+    enum co_result r =
+        my_read(call, conn, "SET SESSION autocommit=1, lock_wait_timeout=2, innodb_lock_wait_timeout=2", &limits);
     if (r != CO_DONE)
         return r;
     if (make) {

@@ -96,7 +96,7 @@ enum co_result my_foreign_where(struct co_call *call, struct my_str *sql)
     my_str_add(
         sql,
         "FIND_IN_SET(p.ID,@co_own)=0 AND p.COMMAND NOT IN ('Binlog Dump','Binlog Dump GTID','Daemon','Slave_IO','Slave_SQL',"
-        "'Slave_worker') AND p.USER NOT IN ('system user','event_scheduler'");
+        "'Slave_worker') AND CONVERT(p.USER USING utf8mb4) COLLATE utf8mb4_bin NOT IN ('system user','event_scheduler'");
     if (replication) {
         my_str_add(sql, ",");
         my_str_quote(sql, replication);

@@ -486,8 +486,8 @@ enum co_result my_follow_sql(struct co_call *call, struct co_conn *conn, struct 
         my_str_addf(sql, ",%s_SSL_CA=", s);
         my_str_quote(sql, ca);
     }
-    if (mysql && !on && conn->version >= 80000) /* caching_sha2_password without TLS needs the server's key */
-        my_str_add(sql, conn->version >= 80023 ? ",GET_SOURCE_PUBLIC_KEY=1" : ",GET_MASTER_PUBLIC_KEY=1");
+    if (!on) /* caching_sha2_password without TLS needs the server's key */
+        my_str_add(sql, my_word_public_key(conn));
     if (mysql)
         my_add_channel(conn, named ? channel : NULL, sql);
     my_str_addf(sql, masked ? "\nSTART %s" : ";START %s", my_word_replica(conn));

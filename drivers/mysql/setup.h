@@ -64,6 +64,8 @@ bool my_machine_ready(struct co_call *call, enum co_side side);
 enum co_result my_machine_command(struct co_call *call, const struct my_machine *machine, struct my_words *words,
                                   struct co_command *ret);
 enum co_result my_machine_run(struct co_call *call, const struct my_machine *machine, const char **ret_out);
+/* ": " and what the commands said at their end, on one line; "" when they said nothing. */
+void my_add_last_words(struct co_call *call, const struct co_text *said, struct my_str *ret);
 
 /* backup.c */
 enum co_result my_backup_copy(struct co_call *call); /* also without a connection, while the data directory is replaced */
@@ -88,7 +90,8 @@ enum co_result my_user_schemas(struct co_call *call, struct co_conn *conn, struc
 enum co_result my_detach_stop(struct co_call *call);
 void my_stop_sql(const struct co_conn *conn, const char *channel, struct my_str *sql);
 void my_add_channel(const struct co_conn *conn, const char *channel, struct my_str *sql);
-/* closed.c: ALTER EVENT ... ENABLE for rows of schema, name, "<sql_mode>\n<definer>" */
+/* closed.c: ALTER EVENT ... ENABLE for rows of MY_EVENT_COLUMNS */
+#define MY_EVENT_COLUMNS "EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER),CHARACTER_SET_CLIENT,COLLATION_CONNECTION"
 void my_add_enable(struct my_str *sql, MYSQL_RES *rows);
 /* the same, leaving them as a replica has them */
 void my_add_slaveside(const struct co_conn *conn, struct my_str *sql, MYSQL_RES *rows);

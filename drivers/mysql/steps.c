@@ -263,8 +263,7 @@ static enum co_result disabled_events(struct co_call *call, struct my_sets *sets
     MY_STR_AUTO list = {0};
     MY_STR_AUTO sql = {0};
     enum co_result r = each_source_event(call, in_list, &list);
-    my_str_add(&sql, "SELECT @@GLOBAL.event_scheduler;SELECT EVENT_SCHEMA,EVENT_NAME,CONCAT(SQL_MODE,'\\n',DEFINER) FROM "
-                     "information_schema.EVENTS "
+    my_str_add(&sql, "SELECT @@GLOBAL.event_scheduler;SELECT " MY_EVENT_COLUMNS " FROM information_schema.EVENTS "
                      "WHERE STATUS<>'ENABLED' AND (EVENT_SCHEMA,EVENT_NAME) IN (");
     my_str_add(&sql, list.len ? my_cstr(&list) : "('','')");
     my_str_add(&sql,

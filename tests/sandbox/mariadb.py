@@ -15,6 +15,7 @@ except ImportError as error:
     raise ServerMissing("mariadb: python3-pymysql isn't installed") from error
 
 PASSWORD = "my-secret-7Q"
+OWN_COMMITS = "SET autocommit = 1"  # PyMySQL believes a MySQL that begins with autocommit=0 to have it on
 TOOL = "changeover"  # the tool's own account, which no fence locks; root is a client like others
 _templates = {}
 
@@ -217,7 +218,8 @@ class MariaDB(Server):
     def connect(self, user="root", database=None, timeout_s=5.0):
         with self.inside():
             return pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database,
-                                   autocommit=True, connect_timeout=timeout_s, read_timeout=timeout_s, write_timeout=timeout_s)
+                                   autocommit=True, init_command=OWN_COMMITS, connect_timeout=timeout_s, read_timeout=timeout_s,
+                                   write_timeout=timeout_s)
 
     def client(self, kind, timeout_s=2.0):
         return Client(self, kind, timeout_s)
@@ -349,7 +351,8 @@ class MySQL(MariaDB):
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with self.inside():
             return pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database, ssl=context,
-                                   autocommit=True, connect_timeout=timeout_s, read_timeout=timeout_s, write_timeout=timeout_s)
+                                   autocommit=True, init_command=OWN_COMMITS, connect_timeout=timeout_s, read_timeout=timeout_s,
+                                   write_timeout=timeout_s)
 
     def set_apply_delay(self, ms):
         self.query("STOP REPLICA SQL_THREAD")
