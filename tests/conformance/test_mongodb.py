@@ -366,6 +366,60 @@ def test_members_hear_of_configs_quickly_during_a_run_only(box, member):
 DECISIVE = ("replSetReconfig", "replSetStepUp", "replSetStepDown", "setUserWriteBlockMode")
 
 
+# What the target says of its copy (4.2.1 on; before 4.4 by databases), and what its primary hears while it has no accounts: on standard error.
+BYTES = {"initialSyncStatus": {"failedInitialSyncAttempts": 0, "approxTotalDataSize": 4000000, "approxTotalBytesCopied": 1000000}}
+DATABASES = {"initialSyncStatus": {"failedInitialSyncAttempts": 2, "maxFailedInitialSyncAttempts": 10, "databases": {"databasesCloned": 3}}}
+SYNCS = [("mongodb-double-4.0", BYTES, "25 %"), ("mongodb-double-4.0", DATABASES, "after 2 failed attempts of 10"),
+         ("mongodb-double", {}, "the primary hears the target as STARTUP2")]
+
+
+@pytest.mark.parametrize("member, status, says", [case for case in SYNCS if case[0] in DOUBLES], ids=["bytes", "attempts", "no-accounts-yet"])
+def test_setup_shows_how_the_initial_sync_goes(box, member, status, says):
+    scene = Scenario(box, member)
+    scene.b.cut_link(True)
+    inject(scene.b, "replSetGetStatus", merge=status, times=10 ** 6)
+    child = scene.tool.spawn("setup")
+    os.set_blocking(child.stderr.fileno(), False)
+    said = []
+
+    def shown():
+        said.append(os.read(child.stderr.fileno(), 65536).decode())
+        return says in "".join(said)
+    wait_for(shown, 40, f"it says {says}")
+    inject(scene.b, "replSetGetStatus", times=0)
+    scene.b.cut_link(False)
+    assert scene.tool.finish(child, 60).code == 0, said
+
+
+# Of the new primary, where the pair has a fence: passes, or the run is undone.
+REFUSALS = [("replSetStepUp", 125), ("replSetStepUp", 189), ("replSetStepUp", 11602), ("replSetReconfig", 109), ("replSetReconfig", 308),
+            ("replSetReconfig", 50), ("replSetReconfig", 64), ("replSetReconfig", 24), ("replSetReconfig", 10107)]
+
+
+@pytest.mark.parametrize("member", FENCED)
+@pytest.mark.parametrize("command, code", REFUSALS)
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_promotion_that_is_refused_is_retried_or_undone(box, member, command, code, times):
+    scene = made(box, member)
+    with scene.load(writers=3) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        inject(scene.b, command, code=code, times=times)
+        end_it(scene, load, scene.tool("cutover", "--yes", "--when-ready=20s", timeout_s=90))
+
+
+@pytest.mark.parametrize("member", FENCED)
+@pytest.mark.parametrize("code", [24, 117, 262, 189, 11602])
+def test_an_undo_whose_step_down_is_refused_is_seen_through(box, member, code):
+    """It takes the promotion back: the new primary steps down for the old one."""
+    scene = made(box, member)
+    with scene.load(writers=3) as load:
+        wait_for(lambda: load.count() > 20, 20, "the load runs")
+        inject(scene.b, "replSetStepDown", code=code, times=3)
+        result = scene.tool("cutover", "--yes", "--when-ready=20s", fault="promote:end=error", timeout_s=90)
+        assert result.code == 4, result
+        end_it(scene, load, result)
+
+
 def after_warm_up(member):
     """How many of them warm_up sends: the vote, and from 4.4 on the heartbeats' interval."""
     return 2 if member in DOUBLES[1:] or (member in REAL and server_class(member).release() >= (4, 4)) else 1

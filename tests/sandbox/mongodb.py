@@ -419,7 +419,7 @@ class MongoDBDouble(Member):
         connection.close()
 
     def cut_link(self, cut):
-        connection = self.connect("tool")
+        connection = self.connect_plain()
         connection.command("admin", {"doubleCut": cut})
         connection.close()
 

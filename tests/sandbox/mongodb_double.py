@@ -32,7 +32,7 @@ FCV, DEFAULTS = ("admin", "system.version"), ("config", "settings")
 HEARTBEAT_S, FETCH_S = 0.1, 0.1
 FREE = {"ismaster", "isMaster", "hello", "ping", "saslStart", "saslContinue", "buildInfo", "endSessions",
         "replSetInitiate",  # by the localhost exception
-        "doubleInject"}
+        "doubleInject", "doubleCut"}
 MEMBERS_ONLY = {"replSetHeartbeat", "replSetRequestVotes", "doubleFetch"}
 LOCKING = {"find", "insert", "update", "findAndModify", "appendOplogNote", "listDatabases", "collStats", "dbStats"}
 
@@ -711,6 +711,7 @@ class Session:
         heard = self.member.fresh(one["host"])
         known = self.member.heard.get(one["host"])
         return {"_id": one["_id"], "name": one["host"], "health": 1.0 if heard else 0.0, "state": heard["state"] if heard else 8,
+                "stateStr": {1: "PRIMARY", 2: "SECONDARY", 5: "STARTUP2"}.get(heard["state"] if heard else 8, "(not reachable/healthy)"),
                 **self.config_of(*self.member.configs.get(one["host"], (-1, -1))),
                 "lastHeartbeatRecv": Date(known["ms"] if known else 0)}
 
