@@ -236,6 +236,28 @@ static int setup_lane(struct co_lane *lane)
 
 /* ---------------------------------------------------------------- detach */
 
+static enum co_server_role role_of(struct co_endpoint *ep)
+{
+    struct co_identity_data id = {0};
+    struct co_error err = {0};
+    enum co_server_role role =
+        co_ep_identify(ep, co_now_ns() + CO_CONNECT_NS, &id, &err) == CO_DONE ? id.role : CO_ROLE_UNKNOWN;
+    co_identity_data_done(&id);
+    return role;
+}
+
+/* Which side stays is what this journal says. One that knows nothing of a cutover would take from the follower what was kept
+ * of its accounts and settings, and leave it closed for good. */
+static int look_which_stays(struct co_lane *lane)
+{
+    if (role_of(lane->main[CO_SOURCE]) != CO_ROLE_FOLLOWER || role_of(lane->main[CO_TARGET]) != CO_ROLE_PRIMARY)
+        return 0;
+    co_fail(&lane->error, CO_E_STATE, "pair %s: side %s is the primary, and this journal doesn't know of it",
+            co_pair_name(lane->pair), co_side_name(co_endpoint_side(lane->main[CO_TARGET])));
+    co_hint(&lane->error, "Nothing was changed. Detach with the journal that the cutover was run with.");
+    return lane->error.code;
+}
+
 static int detach_lane(struct co_lane *lane)
 {
     struct co_error err = {0};
@@ -392,5 +414,5 @@ enum co_exit co_run_setup(struct co_session *session, const struct co_run_option
 
 enum co_exit co_run_detach(struct co_session *session, const struct co_run_options *options, struct co_run_result *ret)
 {
-    return run_steps(session, options, "detach", NULL, detach_lane, ret);
+    return run_steps(session, options, "detach", look_which_stays, detach_lane, ret);
 }

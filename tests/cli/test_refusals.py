@@ -119,8 +119,12 @@ def test_after_a_cutover_from_another_journal_every_command_says_so(fakes):
     looked = other("rollback", "--check")
     assert looked.code == 1 and "this journal doesn't know of it" in looked.out, looked
     refused(other("rollback", "--yes", json=True), 1, "by this journal a is the primary", "run with another journal")
+    before = before_and_after(fakes)
+    refused(other("detach", "--yes", json=True), 1, "side b is the primary, and this journal doesn't know of it")
+    assert before_and_after(fakes) == before
     fakes.must("rollback", "--check")
     fakes.must("rollback", "--yes")
+    fakes.must("detach", "--yes")
 
 
 def test_an_operator_on_another_machine_is_75(fakes):
