@@ -10,6 +10,7 @@
 #include "mg.h"
 
 #define PATIENCE_MIN_MS 10
+#define LIFT_NS INT64_C(1000000000)
 
 static enum co_result block(struct co_call *call, struct co_conn *conn, bool on, int64_t limit_ns, int *ret_code)
 {
@@ -21,11 +22,16 @@ static enum co_result block(struct co_call *call, struct co_conn *conn, bool on,
     return mg_simple(call, conn, command, ret_code);
 }
 
-enum co_result mg_unblock(struct co_call *call, struct co_conn *conn)
+static enum co_result lift(struct co_call *call, struct co_conn *conn, int64_t limit_ns)
 {
     int code = 0;
-    enum co_result result = block(call, conn, false, call->deadline_ns, &code);
+    enum co_result result = block(call, conn, false, limit_ns, &code);
     return result == CO_NO_EFFECT && mg_may_have_worked(code) ? CO_EFFECT_UNKNOWN : result;
+}
+
+enum co_result mg_unblock(struct co_call *call, struct co_conn *conn)
+{
+    return lift(call, conn, call->deadline_ns);
 }
 
 /* ---------------------------------------------------------------- transactions */
@@ -116,6 +122,8 @@ enum co_result mg_fence_apply(struct co_call *call)
                    "(see long_operation of `changeover check`)");
 }
 
+/* A target that is dead or far behind still votes here, so a majority may not have it before that vote is taken back: it isn't
+ * waited for longer than a target that is well would need. */
 enum co_result mg_fence_revert(struct co_call *call)
 {
     bool blocked = true;
@@ -124,5 +132,5 @@ enum co_result mg_fence_revert(struct co_call *call)
         result = mg_make_source_primary(call);
     if (result == CO_DONE)
         result = mg_blocked(call, call->conn, &blocked);
-    return result == CO_DONE && blocked ? mg_unblock(call, call->conn) : result;
+    return result == CO_DONE && blocked ? lift(call, call->conn, mg_now_ns() + LIFT_NS) : result;
 }
