@@ -369,6 +369,7 @@ def test_a_server_of_a_provider_is_refused(scene):
     assert (found["severity"], found["side"]) == ("error", "a") and "Cloud SQL" in found["message"]
 
 
+@pytest.mark.engines("mariadb")
 def test_servers_of_two_makers_are_refused(box, engine):
     from sandbox import engine_reason
     from sandbox.mariadb import MySQL
