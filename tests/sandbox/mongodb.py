@@ -424,6 +424,11 @@ class MongoDBDouble(Member):
         connection.close()
 
 
+    def pause_apply(self, pause):
+        """Nothing is fetched; heartbeats go on."""
+        self.cut_link(pause)
+
+
 class MongoDBDouble60(MongoDBDouble):
     version = "6.0.14"
 
