@@ -2,6 +2,7 @@
 
 References: bsonspec.org 1.1; "OP_MSG", "OP_QUERY", "OP_REPLY" of the wire protocol in the MongoDB manual; RFC 5802, 7677."""
 import base64
+import functools
 import hashlib
 import hmac
 import os
@@ -223,7 +224,7 @@ class Connection:
                                        "options": {"skipEmptyExchange": True}})
         first = start["payload"].decode()
         fields = dict(part.split("=", 1) for part in first.split(","))
-        salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(fields["s"]), int(fields["i"]))
+        salted = salted_password(password, fields["s"], int(fields["i"]))
         without = f"c=biws,r={fields['r']}"
         proof = client_proof(salted, f"{bare},{first},{without}".encode())
         done = self.command("admin", {"saslContinue": 1, "conversationId": start["conversationId"],
@@ -233,6 +234,12 @@ class Connection:
 
     def close(self):
         self.socket.close()
+
+
+@functools.lru_cache
+def salted_password(password, salt, iterations):
+    """As a driver does, once: it takes most of the time of a login, and writers log in again and again."""
+    return hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(salt), iterations)
 
 
 def client_proof(salted, message):
