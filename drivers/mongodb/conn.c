@@ -279,6 +279,45 @@ static void ask_to_be_kept(struct co_conn *conn)
     (void)mongoc_client_command_simple(conn->client, "admin", &hello, NULL, &reply, NULL);
 }
 
+/* The library wraps what the matter is ("No suitable servers found (...): [Connection refused]") and names the address that it
+ * was given in place of the side's own (make_uri), which the core names. */
+static enum co_result not_connected(struct co_call *call, struct co_conn *conn, const char *message)
+{
+    const char *open = strchr(message, '['), *end = strrchr(message, ']');
+    bool wrapped = strncmp(message, "No suitable servers", 19) == 0 && open && end && end > open;
+    MG_TEXT why = wrapped ? strndup(open + 1, (size_t)(end - open - 1)) : strdup(message);
+    char *address = why ? strstr(why, " on '127.0.0.1:") : NULL;
+    if (address)
+        *address = '\0';
+    enum co_result result = lost(call, conn, "can't connect", false, why ? why : message);
+    bool tls = conn->endpoint->tls.mode != CO_TLS_OFF;
+    if (call->err && why && call->err->code == CO_E_UNREACHABLE && strstr(why, "TLS"))
+        snprintf(call->err->hint, sizeof call->err->hint,
+                 "See that tls.ca names the authority that signed the server's certificate, that the certificate is valid "
+                 "today, and "
+                 "that the url (or tls.server_name) has one of its names; a server without TLS needs tls.mode: off.");
+    else if (call->err && why && call->err->code == CO_E_UNREACHABLE && !tls && strstr(why, "connection closed"))
+        snprintf(call->err->hint, sizeof call->err->hint,
+                 "A server that demands TLS hangs up like this: set tls.mode and tls.ca.");
+    return result;
+}
+
+static enum co_result login_refused(struct co_call *call, const char *user, const char *message)
+{
+    char what[256];
+    snprintf(what, sizeof what, "can't log in as %.200s", user ? user : "nobody");
+    MG_TEXT why = mg_dup(message);
+    if (why && *why && why[strlen(why) - 1] == '.')
+        why[strlen(why) - 1] = '\0';
+    enum co_result result = refused(call, what, MG_AUTHENTICATION_FAILED, why ? why : message, CO_NO_EFFECT);
+    if (call->err)
+        snprintf(
+            call->err->hint, sizeof call->err->hint,
+            "Check user and password, and in which database the account was made: the url's, or ?authSource=; without either "
+            "admin.");
+    return result;
+}
+
 static enum co_result open_client(struct co_call *call, const char *user, const char *password, struct co_conn **ret,
                                   int *ret_code)
 {
@@ -312,9 +351,9 @@ static enum co_result open_client(struct co_call *call, const char *user, const 
     }
     *ret_code = error.domain == MONGOC_ERROR_CLIENT && error.code == MONGOC_ERROR_CLIENT_AUTHENTICATE ? MG_AUTHENTICATION_FAILED
                                                                                                       : (int)error.code;
-    enum co_result result = lost(call, conn, "connect", false, error.message);
-    if (*ret_code == MG_AUTHENTICATION_FAILED && !conn->timed_out && !conn->interrupted)
-        result = refused(call, "login", MG_AUTHENTICATION_FAILED, error.message, CO_NO_EFFECT);
+    enum co_result result = *ret_code == MG_AUTHENTICATION_FAILED && !conn->timed_out && !conn->interrupted
+                                ? login_refused(call, user, error.message)
+                                : not_connected(call, conn, error.message);
     mg_disconnect(conn);
     return result;
 }

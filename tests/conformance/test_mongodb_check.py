@@ -6,6 +6,7 @@ import contextlib
 import json
 import pathlib
 import re
+import socket
 
 import pytest
 
@@ -65,6 +66,24 @@ def test_the_role_that_init_prints_is_the_one_that_every_test_runs_with(kind, re
     assert actions == {*MongoDB.PRIVILEGES[0]["actions"], *newer}, actions
     assert role["privileges"][1:] == MongoDB.PRIVILEGES[1:], role
     assert "createUser({user: 'tool'" in statements and "user: 'app'" in statements, statements
+
+
+@pytest.mark.parametrize("kind", ["double", "real"])
+def test_a_login_and_a_connection_that_fail_say_who_and_why_and_what_to_do(kind, request):
+    """They said "login: Authentication failed." and "No suitable servers found (`serverSelectionTryOnce` set)"."""
+    world = request.getfixturevalue(kind)
+
+    with socket.socket() as deaf:  # bound, and nobody listens
+        deaf.bind(("127.0.0.1", 0))
+
+        def change(pair):
+            pair["a"]["url"] = pair["a"]["url"].replace("tool@", "stranger@")
+            pair["b"]["url"] = f"mongodb://tool@127.0.0.1:{deaf.getsockname()[1]}/"
+        found = findings(world.tool(change))[1]
+    said = {one["code"]: one for one in found if one["code"] in ("login_refused", "unreachable") and one["message"].startswith("pair")}
+    assert "can't log in as stranger: Authentication failed" in said["login_refused"]["message"], said
+    assert "authSource" in said["login_refused"]["remedy"], said
+    assert said["unreachable"]["message"].endswith("can't connect: Connection refused"), said
 
 
 def findings(tool, *arguments):
