@@ -369,11 +369,12 @@ DECISIVE = ("replSetReconfig", "replSetStepUp", "replSetStepDown", "setUserWrite
 # What the target says of its copy (4.2.1 on; before 4.4 by databases), and what its primary hears while it has no accounts: on standard error.
 BYTES = {"initialSyncStatus": {"failedInitialSyncAttempts": 0, "approxTotalDataSize": 4000000, "approxTotalBytesCopied": 1000000}}
 DATABASES = {"initialSyncStatus": {"failedInitialSyncAttempts": 2, "maxFailedInitialSyncAttempts": 10, "databases": {"databasesCloned": 3}}}
-SYNCS = [("mongodb-double-4.0", BYTES, "25 %"), ("mongodb-double-4.0", DATABASES, "after 2 failed attempts of 10"),
-         ("mongodb-double", {}, "the primary hears the target as STARTUP2")]
+SYNCS = [pytest.param("mongodb-double-4.0", BYTES, "25 %", id="bytes"),
+         pytest.param("mongodb-double-4.0", DATABASES, "after 2 failed attempts of 10", id="attempts"),
+         pytest.param("mongodb-double", {}, "the primary hears the target as STARTUP2", id="no-accounts-yet")]
 
 
-@pytest.mark.parametrize("member, status, says", [case for case in SYNCS if case[0] in DOUBLES], ids=["bytes", "attempts", "no-accounts-yet"])
+@pytest.mark.parametrize("member, status, says", [case for case in SYNCS if case.values[0] in DOUBLES])
 def test_setup_shows_how_the_initial_sync_goes(box, member, status, says):
     scene = Scenario(box, member)
     scene.b.cut_link(True)
