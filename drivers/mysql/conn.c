@@ -11,6 +11,7 @@
 
 #include <errmsg.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -202,6 +203,14 @@ static enum co_result login_wait(struct co_call *call, struct login *login, cons
     return my_fail_server(call, CO_NO_EFFECT, login->error, my_cstr(&what), login->message);
 }
 
+/* The library leaves the socket of a login blocking. Without TLS its non-blocking interface doesn't mind, as it says so with
+ * each packet; OpenSSL reads and writes as the socket is, and would wait there past every deadline. */
+static bool unblock(MYSQL *mysql)
+{
+    int fd = (int)mysql_get_socket(mysql), flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+    return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
+}
+
 static struct co_conn *conn_new(struct login *login, enum co_side side)
 {
     struct co_conn *conn = calloc(1, sizeof *conn);
@@ -254,6 +263,8 @@ static enum co_result open_session(struct co_call *call, const char *user, const
         else
             r = login_wait(call, login, my_cstr(&where));
     }
+    if (r == CO_DONE && !unblock(login->mysql))
+        r = my_fail(call, CO_NO_EFFECT, CO_E_INTERNAL, "", "the connection to %s can't be made non-blocking", my_cstr(&where));
     if (r == CO_DONE) {
         *ret = conn_new(login, call->side);
         if (!*ret)

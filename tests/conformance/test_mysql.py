@@ -304,6 +304,26 @@ def test_a_replica_that_applies_slower_than_a_writes_is_found_at_the_gate(ready)
     assert ready.a.settings() == before
 
 
+@pytest.mark.engines("mysql")
+def test_over_tls_a_frozen_target_does_not_hang_the_tool(scene):
+    """Its reads blocked, whatever the deadline: the guardian had to end the tool, and hung on the target itself."""
+    for side in ("a", "b"):
+        server = scene.server(side)
+        server.side_config = lambda made=server.side_config(): {**made, "tls": {"mode": "require"}}
+    scene.tool.write_config()
+    scene.set_up()
+    with scene.tool.held("cutover", "--yes", "--when-ready=20s", at="catch_up:begin", json=True) as child:
+        scene.b.freeze()
+    result = scene.tool.finish(child, 40)
+    assert result.code == 4 and result.json["primary"] == "a", result
+    assert scene.a.is_open()
+    looked = scene.tool("lag", json=True)
+    assert looked.code == 3, looked
+    scene.b.thaw()
+    scene.must("resume", code=4)
+    scene.caught_up()
+
+
 def logins(server):
     return {user: plugin for user, plugin in server.query("SELECT User, plugin FROM mysql.user WHERE User IN "
                                                           "('changeover', 'changeover_repl', 'app')")}
