@@ -37,7 +37,9 @@ static void check_link(struct my_check *c, const struct my_follow *f)
                 f->host, f->port);
     if (f->sql_errno || f->io_errno || f->sql_no || f->io_no)
         my_find(c, "replication_broken", c->stage == CO_CHECK_CUTOVER ? CO_ERROR : CO_WARNING, side,
-                "Mend it; START SLAVE when the cause is gone.", "replication doesn't run: %.400s",
+                my_word_either(c->target, "Mend it; START SLAVE when the cause is gone.",
+                               "Mend it; START REPLICA when the cause is gone."),
+                "replication doesn't run: %.400s",
                 f->sql_errno  ? f->sql_error
                 : f->io_errno ? f->io_error
                               : "a thread is stopped");
@@ -45,8 +47,11 @@ static void check_link(struct my_check *c, const struct my_follow *f)
         my_find(c, "replication_filter", CO_ERROR, side, "Remove the filters, and copy anew what was left out.",
                 "replication is filtered: %.400s", f->filters);
     if (f->delay_s > 0)
-        my_find(c, "replication_delayed", CO_ERROR, side, "CHANGE MASTER TO MASTER_DELAY=0 (SOURCE_DELAY).",
-                "replication is delayed by %lld s on purpose", (long long)f->delay_s);
+        my_find(
+            c, "replication_delayed", CO_ERROR, side,
+            my_word_either(c->target, "STOP SLAVE; CHANGE MASTER TO MASTER_DELAY=0; START SLAVE.",
+                           "STOP REPLICA SQL_THREAD; CHANGE REPLICATION SOURCE TO SOURCE_DELAY=0; START REPLICA SQL_THREAD."),
+            "replication is delayed by %lld s on purpose", (long long)f->delay_s);
     if (!f->gtid && !c->target->by_file)
         my_find(c, "replication_without_gtid", c->stage == CO_CHECK_CUTOVER ? CO_ERROR : CO_WARNING, side,
                 "Run `changeover setup`: it goes on by GTID from where the target stands (CHANGE MASTER TO "

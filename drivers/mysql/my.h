@@ -135,7 +135,9 @@ const char *my_word_reset_log(const struct co_conn *conn);  /* RESET MASTER, RES
 const char *my_word_slaveside(const struct co_conn *conn);  /* DISABLE ON SLAVE, DISABLE ON REPLICA */
 const char *my_word_pos_wait(const struct co_conn *conn);   /* MASTER_POS_WAIT, SOURCE_POS_WAIT */
 const char *my_word_public_key(const struct co_conn *conn); /* ",GET_SOURCE_PUBLIC_KEY=1" where passwords may need it, or "" */
-const char *my_word_session(const struct co_conn *conn);    /* what each of our sessions begins with */
+/* Of a remedy in the old and in the new words the one that the server understands. */
+const char *my_word_either(const struct co_conn *conn, const char *slave, const char *replica);
+const char *my_word_session(const struct co_conn *conn);      /* what each of our sessions begins with */
 const char *my_word_load_session(const struct co_conn *conn); /* an option of the program that loads a dump */
 bool my_is_mysql(const struct co_conn *conn);
 bool my_has_persist(const struct co_conn *conn); /* SET PERSIST */

@@ -526,7 +526,9 @@ enum co_result my_setup_follow_apply(struct co_call *call)
         return r;
     if (f.present && !right)
         return my_fail(call, CO_NO_EFFECT, CO_E_STATE,
-                       "Stop it there first (STOP SLAVE; RESET SLAVE ALL) if it isn't wanted any more.",
+                       my_word_either(call->conn,
+                                      "Stop it there first (STOP SLAVE; RESET SLAVE ALL) if it isn't wanted any more.",
+                                      "Stop it there first (STOP REPLICA; RESET REPLICA ALL) if it isn't wanted any more."),
                        "the target follows another server: %s:%u", f.host, f.port);
     MY_STR_AUTO sql = {0};
     if (f.present && (f.gtid || call->conn->by_file)) { /* ours or an adopted one, stopped */

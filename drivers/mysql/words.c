@@ -34,6 +34,11 @@ const char *my_word_replica(const struct co_conn *conn)
     return new_words(conn, 80022) ? "REPLICA" : "SLAVE";
 }
 
+const char *my_word_either(const struct co_conn *conn, const char *slave, const char *replica)
+{
+    return new_words(conn, 80023) ? replica : slave;
+}
+
 const char *my_word_change(const struct co_conn *conn)
 {
     return new_words(conn, 80023) ? "CHANGE REPLICATION SOURCE TO" : "CHANGE MASTER TO";
