@@ -242,9 +242,9 @@ def test_in_every_time_zone_a_transaction_is_long_after_five_seconds(ready, zone
     with configured(ready.a, "", TZ=zone):
         ready.caught_up("40s")
         holder = ready.a.connect("app", database="app", timeout_s=60)
+        began = time.monotonic()
         holder.begin()
         holder.cursor().execute("INSERT INTO ledger VALUES ('open')")
-        began = time.monotonic()
         wait_for(lambda: "long_transactions" in codes(ready), 30, "it is found", 0.2)
         assert time.monotonic() - began > 3, "not before it was long (the clock counts whole seconds)"
         age_s = int(codes(ready)["long_transactions"]["message"].rsplit(" s", 1)[0].rsplit(" ", 1)[1])
