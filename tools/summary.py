@@ -53,7 +53,7 @@ def reason(case):
     for child in case:
         if child.tag in ("failure", "error", "skipped"):
             lines = (child.get("message") or child.text or "").strip().splitlines()
-            return re.sub(r"-c /\S+ ", "", lines[0])[:200] if lines else ""  # a folder of this run says nothing
+            return re.sub(r"-c /\S+ |: see /[^ )]+", "", lines[0])[:200] if lines else ""  # a folder of this run says nothing
     return ""
 
 
