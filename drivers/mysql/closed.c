@@ -455,7 +455,7 @@ static void add_alter(struct my_str *sql, MYSQL_ROW row, const char *what)
     my_str_name(sql, row[0]);
     my_str_add(sql, ".");
     my_str_name(sql, row[1]);
-    my_str_addf(sql, " %s;SET SESSION sql_mode='';SET NAMES utf8mb4;", what);
+    my_str_addf(sql, " %s;" MY_SESSION_READS ";", what);
 }
 
 enum co_result my_events_probe(struct co_call *call, enum co_presence *ret)

@@ -228,6 +228,14 @@ enum co_result my_discover(struct co_call *call)
     return CO_DONE;
 }
 
+static void add_made_by_setup(struct co_call *call, struct co_text *ret, const char *user, const char *rights)
+{
+    call->host->text_add(call->ctx, ret,
+                         "-- `changeover setup` makes this one itself where it isn't there\n"
+                         "CREATE USER '%s'@'%%' IDENTIFIED BY '<password>';\nGRANT %s TO '%s'@'%%';\n",
+                         user, rights, user);
+}
+
 /* <password> is for the person to fill in: none passes through here. The same on MariaDB and MySQL: ALL holds the
  * dynamic privileges too. */
 enum co_result my_grants(struct co_call *call, struct co_text *ret)
@@ -245,17 +253,9 @@ enum co_result my_grants(struct co_call *call, struct co_text *ret)
                          "GRANT ALL PRIVILEGES ON *.* TO '%s'@'%%' WITH GRANT OPTION;\n",
                          tool, tool);
     if (replication)
-        call->host->text_add(call->ctx, ret,
-                             "-- `changeover setup` makes this one itself where it isn't there\n"
-                             "CREATE USER '%s'@'%%' IDENTIFIED BY '<password>';\n"
-                             "GRANT REPLICATION SLAVE ON *.* TO '%s'@'%%';\n",
-                             replication, replication);
+        add_made_by_setup(call, ret, replication, "REPLICATION SLAVE ON *.*");
     if (probe)
-        call->host->text_add(call->ctx, ret,
-                             "-- `changeover setup` makes this one itself where it isn't there\n"
-                             "CREATE USER '%s'@'%%' IDENTIFIED BY '<password>';\n"
-                             "GRANT SELECT, INSERT, UPDATE, DELETE ON " MY_PROBE_SCHEMA ".* TO '%s'@'%%';\n",
-                             probe, probe);
+        add_made_by_setup(call, ret, probe, "SELECT, INSERT, UPDATE, DELETE ON " MY_PROBE_SCHEMA ".*");
     call->host->text_add(
         call->ctx, ret,
         "-- only where `lag` and `status` are to run with an account that can't change anything\n"

@@ -137,6 +137,8 @@ const char *my_word_pos_wait(const struct co_conn *conn);   /* MASTER_POS_WAIT, 
 const char *my_word_public_key(const struct co_conn *conn); /* ",GET_SOURCE_PUBLIC_KEY=1" where passwords may need it, or "" */
 /* Of a remedy in the old and in the new words the one that the server understands. */
 const char *my_word_either(const struct co_conn *conn, const char *slave, const char *replica);
+/* What an event's statements have changed of a session, as every session of ours begins. */
+#define MY_SESSION_READS "SET SESSION sql_mode='';SET NAMES utf8mb4"
 const char *my_word_session(const struct co_conn *conn);      /* what each of our sessions begins with */
 const char *my_word_load_session(const struct co_conn *conn); /* an option of the program that loads a dump */
 bool my_is_mysql(const struct co_conn *conn);

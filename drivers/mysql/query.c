@@ -246,7 +246,7 @@ enum co_result my_change_waiting(struct co_call *call, struct co_conn *conn, con
         struct co_error saved = *call->err;
         MY_SETS_AUTO release = {0};
         /* what is altered as its maker's session would do it may have failed half-way */
-        my_read(call, conn, "DO RELEASE_LOCK('changeover.marker');SET SESSION sql_mode='';SET NAMES utf8mb4", &release);
+        my_read(call, conn, "DO RELEASE_LOCK('changeover.marker');" MY_SESSION_READS, &release);
         *call->err = saved;
     }
     if (call->host->fault && r == CO_DONE) {

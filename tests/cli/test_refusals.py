@@ -198,7 +198,7 @@ def test_a_connection_that_is_waited_for_is_named_on_a_terminal(fakes):
         document = fakes.tool.document()
         document["pairs"][0]["b"]["url"] = f"fake://tool@{where}"
         fakes.tool.write_config(json.dumps(document))
-        code, shown = on_terminal([str(program()), "-c", str(fakes.tool.config_path), "lag"], fakes.tool.environment(), "")
+        code, shown = on_terminal([str(program()), "-c", str(fakes.tool.config_path), "lag"], fakes.tool.environment())
         assert code == 3 and f"side b: connecting to {where}" in shown, shown
 
 

@@ -2,13 +2,9 @@
 configuration outside of the data directory, tablespaces."""
 import contextlib
 import os
-import pty
 import re
-import select
 import shutil
 import subprocess
-import termios
-import time
 
 import pytest
 
@@ -17,6 +13,7 @@ from sandbox.box import Pair
 from sandbox.postgresql import own
 from sandbox.postgresql_debian import PostgreSQLDebian
 from sandbox.scenario import Scenario
+from sandbox.terminal import on_terminal
 
 pytestmark = [pytest.mark.engines("postgresql"), pytest.mark.full]
 
@@ -107,25 +104,11 @@ def test_tls_is_verified_between_the_servers_too(box, engine):
     assert os.path.exists(scene.a.data / "server.key")
 
 
-def on_a_terminal(argv, environment, timeout_s=120):
-    """What the command writes to its terminal, of 120 columns; it must end with 0."""
-    ours, its = pty.openpty()
-    termios.tcsetwinsize(its, (40, 120))
-    child = subprocess.Popen(argv, stdin=its, stdout=its, stderr=its, env={**environment, "TERM": "xterm"}, start_new_session=True)
-    os.close(its)
-    seen, end = b"", time.monotonic() + timeout_s
-    try:
-        while time.monotonic() < end:
-            if select.select([ours], [], [], 0.2)[0]:
-                try:
-                    seen += os.read(ours, 65536)
-                except OSError:  # the last one has closed it
-                    break
-        assert child.wait(10) == 0, seen
-    finally:
-        child.kill()
-        os.close(ours)
-    return seen.decode(errors="replace")
+def on_a_terminal(argv, environment):
+    """What the command writes to its terminal; it must end with 0."""
+    code, shown = on_terminal(argv, {**environment, "TERM": "xterm"}, timeout_s=120, columns=120)
+    assert code == 0, shown
+    return shown
 
 
 def test_a_terminal_shows_how_far_a_base_backup_is_and_what_is_waited_for(box, engine):
