@@ -34,6 +34,7 @@ struct rd_net {
     SSL_CTX *context;
     SSL *ssl;
     BIO *in, *out; /* owned by ssl */
+    int gone;      /* errno of a write that met a closed connection; 0 */
 };
 
 /* ---------------------------------------------------------------- resolving */
@@ -286,6 +287,9 @@ static enum co_result wait_for(struct co_call *call, const struct rd_net *net, s
                    "no answer from the server within the deadline");
 }
 
+/* A server that turns a client away says why and closes: an error reply, or with TLS 1.3 an alert that follows the
+ * client's own handshake. Whether a write meets the connection open or closed is chance then, and the words wait in
+ * the socket in either case. So a closed connection is no failure here: it is one of the receive that follows. */
 static enum co_result raw_send(struct co_call *call, struct rd_net *net, const char *data, size_t bytes)
 {
     while (bytes > 0) {
@@ -299,6 +303,9 @@ static enum co_result raw_send(struct co_call *call, struct rd_net *net, const c
 
             if (result != CO_DONE)
                 return result;
+        } else if (errno == ECONNRESET || errno == EPIPE) {
+            net->gone = errno;
+            return CO_DONE;
         } else if (errno != EINTR) {
             return lost(call, errno);
         }
@@ -316,7 +323,7 @@ static enum co_result raw_receive(struct co_call *call, struct rd_net *net, char
             return CO_DONE;
         }
         if (got == 0)
-            return lost(call, 0);
+            return lost(call, net->gone);
         if (errno == EAGAIN || errno == EWOULDBLOCK) {
             enum co_result result = wait_for(call, net, POLLIN);
 
@@ -444,7 +451,9 @@ enum co_result rd_net_receive(struct co_call *call, struct rd_net *net, char *da
         if (error == SSL_ERROR_ZERO_RETURN)
             return lost(call, 0);
         if (error != SSL_ERROR_WANT_READ)
-            return tls_error(call, CO_E_UNREACHABLE, "", "TLS failed while receiving");
+            return tls_error(call, CO_E_UNREACHABLE,
+                             "Look at the server's log. If it asks for a client certificate, check tls.cert and tls.key.",
+                             "TLS failed while receiving");
         result = tls_flush(call, net);
         if (result == CO_DONE)
             result = tls_fill(call, net);

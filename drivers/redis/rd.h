@@ -121,6 +121,7 @@ void rd_distance(const char *have, const char *want, struct co_distance *ret);
 struct rd_net; /* opaque */
 /* Connects until the deadline; nothing here outlives it, name resolution included. */
 enum co_result rd_net_open(struct co_call *call, const struct co_endpoint_config *endpoint, struct rd_net **ret);
+/* What the server said before it closed the connection is left to rd_net_receive, as is that it is closed. */
 enum co_result rd_net_send(struct co_call *call, struct rd_net *net, const char *data, size_t bytes);
 /* At least one byte, or a failure. */
 enum co_result rd_net_receive(struct co_call *call, struct rd_net *net, char *data, size_t capacity, size_t *ret_bytes);
