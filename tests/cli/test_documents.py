@@ -3,8 +3,8 @@ there with the right types, and unknown is null."""
 import json
 import re
 import signal
-import time
 
+from sandbox.process import unread
 from sandbox.terminal import on_terminal
 from sandbox.tool import program
 from sandbox.wait import wait_for
@@ -189,8 +189,7 @@ def test_a_frozen_server_does_not_hold_up_an_interrupt(fakes):
     tool("setup")
     fakes.b.freeze()
     child = tool.spawn("lag", "--wait")
-    wait_for(lambda: fakes.box and child.poll() is None, 5, "it runs")
-    time.sleep(0.3)  # into a call: the case itself
+    wait_for(lambda: unread(fakes.b.port), 30, "it has asked the frozen server something")
     child.send_signal(signal.SIGTERM)
     assert tool.finish(child, 8).code == 130
 
@@ -226,14 +225,11 @@ def test_the_last_run_is_not_stopped_by_a_closed_terminal(fakes):
     """SIGHUP and a broken pipe in the middle of a cutover end nothing."""
     tool = fakes.tool
     tool("setup")
-    child = tool.spawn("cutover", "--yes", fault="catch_up:begin=delay:700")
-    for line in child.stderr:
-        if line.strip().startswith("fence"):
-            break
-    child.stderr.close()
-    child.stdout.close()
-    child.send_signal(signal.SIGHUP)
-    child.wait(30)
+    with tool.held("cutover", "--yes", at="catch_up:begin") as child:
+        child.stderr.close()
+        child.stdout.close()
+        child.send_signal(signal.SIGHUP)
+    child.wait(60)
     tool.running.remove(child)
     assert child.returncode == 0
     assert fakes.open_side() == "b"

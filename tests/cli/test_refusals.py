@@ -161,8 +161,9 @@ def asked(fakes):
     def hang_up():
         with contextlib.suppress(OSError):
             while True:
-                listener.accept()[0].close()
-                times.append(1)
+                caller = listener.accept()[0]
+                times.append(1)  # before he hears of it: who is asked for the count may have ended by then
+                caller.close()
     thread = threading.Thread(target=hang_up)
     thread.start()
     document = fakes.tool.document()

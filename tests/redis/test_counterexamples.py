@@ -61,6 +61,8 @@ def test_a_b_without_persistence_that_restarts_empty_does_not_destroy_a(box):
 
 @pytest.mark.parametrize("point", ["prove", "promote", "commit"])
 def test_an_a_that_restarts_between_proof_and_commit_is_seen(ready, point):
+    ready.tool.cutover["max_write_pause"] = "30s"  # however long A takes to come back: it is the tool that sees it, not its guardian's patience
+    ready.tool.write_config()
     with ready.load(writers=3) as load:
         with ready.tool.held("cutover", "--yes", "--when-ready=20s", at=f"{point}:begin", json=True) as child:
             ready.a.crash_and_restart()
@@ -169,8 +171,9 @@ def test_equal_offsets_of_another_history_are_no_lag_0(ready):
 def test_a_full_copy_that_starts_over_is_ended_with_the_reason(box):
     """The output buffer is smaller than what is written during the copy: without a look it would go on for ever."""
     scene = Scenario(box, need("redis"))
-    add_lines(scene.a, 'client-output-buffer-limit "replica 100000 100000 1"', "repl-backlog-size 20000")
-    connection = scene.a.connect("default")
+    # a copy takes a second at least: there is something written during each, on a fast machine too
+    add_lines(scene.a, 'client-output-buffer-limit "replica 100000 100000 1"', "repl-backlog-size 20000", "rdb-key-save-delay 300")
+    connection = scene.a.connect("default", timeout_s=60)
     connection.execute_command("EVAL", "for i = 1, 3000 do redis.call('SET', 'fat:' .. i, string.rep('x', 20000)) end", 0)
     stop = threading.Event()
 

@@ -2,6 +2,7 @@
 import pathlib
 import re
 import subprocess
+import threading
 
 import pytest
 
@@ -82,18 +83,25 @@ def test_small_buffers_are_measured_against_the_write_rate(box):
     scene = scenario(box)
     run(scene.a, "CONFIG", "SET", "repl-backlog-size", 20000)
     run(scene.a, "CONFIG", "SET", "client-output-buffer-limit", "replica 1mb 1mb 60")
-    connection = scene.a.connect("app")
+    connection, stop = scene.a.connect("app", timeout_s=60), threading.Event()
     value = "x" * 20000
 
-    def found():
-        with connection.pipeline(transaction=False) as pipeline:
-            for number in range(200):
-                pipeline.set(f"big:{number}", value)
-            pipeline.execute()
-        return {"backlog_small", "replica_buffer_small"} <= codes(scene, "--for", "setup")
+    def write():  # all the time: the server's rate is of the last two seconds
+        while not stop.is_set():
+            with connection.pipeline(transaction=False) as pipeline:
+                for number in range(200):
+                    pipeline.set(f"big:{number}", value)
+                pipeline.execute()
+            stop.wait(0.1)
 
-    wait_for(found, 20, "the write rate is seen", 0.0)
-    connection.close()
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        wait_for(lambda: {"backlog_small", "replica_buffer_small"} <= codes(scene, "--for", "setup"), 60, "the write rate is seen")
+    finally:
+        stop.set()
+        thread.join(60)
+        connection.close()
 
 
 def test_two_names_of_the_same_server_are_found(box):
@@ -152,7 +160,7 @@ def test_a_sentinel_is_seen_and_may_be_consented_to(box, ready):
     child = subprocess.Popen([ready.a.binary(), str(folder / "sentinel.conf"), "--sentinel"], stdin=subprocess.DEVNULL,
                              stdout=subprocess.DEVNULL)
     try:
-        wait_for(lambda: "sentinel" in codes(ready), 20, "the sentinel is seen")
+        wait_for(lambda: "sentinel" in codes(ready), 60, "the sentinel is seen")
         assert ready.tool("cutover", "--yes", "--when-ready=5s").code == 1
     finally:
         child.kill()

@@ -206,7 +206,7 @@ def test_lag_says_broken_or_unknown_where_it_is(ready):
     ready.b.cut_link(True)
     assert state() == "broken"
     ready.b.cut_link(False)
-    wait_for(lambda: state() == "open", 20, "the link is back")
+    wait_for(lambda: state() == "open", 60, "the link is back")
     config(ready.b, "REPLICAOF", "NO", "ONE")
     assert state() == "broken"
 
@@ -225,11 +225,15 @@ def test_a_key_in_a_database_that_b_lacks_is_seen(box, scene):
     connection.execute_command("SELECT", 9)
     connection.set("misplaced", "x")
     connection.close()
-    wait_for(lambda: scene.tool("lag", json=True).json["pairs"][0]["state"] == "broken", 10, "the failed command is seen")
+    wait_for(lambda: scene.tool("lag", json=True).json["pairs"][0]["state"] == "broken", 60, "the failed command is seen")
 
 
 def test_two_operators_at_once_have_one_winner(ready):
-    children = [ready.tool.spawn("cutover", "--yes", "--when-ready=20s", json=True) for _ in range(2)]
+    met = ready.box.folder / "m.met"  # the winner goes on when the other has ended, however late that one is
+    children = [ready.tool.spawn("cutover", "--yes", "--when-ready=20s", json=True, fault="gate:begin=hold",
+                                 env={"CHANGEOVER_FAULT_MET": str(met)}) for _ in range(2)]
+    wait_for(lambda: any(child.poll() is not None for child in children), 60, "one of them is refused")
+    met.with_name("m.met.go").touch()
     results = sorted(ready.tool.finish(child).code for child in children)
     assert results == [0, 75], results
     assert ready.b.is_open() and not ready.a.is_open()

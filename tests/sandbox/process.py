@@ -119,6 +119,13 @@ def end(pid, timeout_s=10.0):
         wait_for(lambda: not alive(pid), timeout_s, f"process {pid} ends")
 
 
+def unread(port):
+    """Whether somebody's request to this port of 127.0.0.1 lies there unread, as at a server that is frozen."""
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        rows = [line.split() for line in file.readlines()[1:]]
+    return any(row[1].endswith(f":{port:04X}") and row[3] == "01" and int(row[4].split(":")[1], 16) > 0 for row in rows)
+
+
 def with_argument(text):
     """Pids of processes whose command line contains `text` (a path of our own temporary folder)."""
     found = []
