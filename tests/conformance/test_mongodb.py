@@ -1,6 +1,7 @@
 """MongoDB's own cases, on doubles of replica set members and, where there is one, on a real mongod: members that can't be
 promoted closed, step-downs that fail, a target that dies while its vote is needed, sets with more members."""
 import os
+import pathlib
 
 import pytest
 
@@ -8,7 +9,7 @@ from sandbox import ENGINES, engine_reason, process, wait_for
 from sandbox.engines import server_class
 from sandbox.mongodb import Transaction
 from sandbox.mongodb_double_wire import CommandError
-from sandbox.scenario import Scenario
+from sandbox.scenario import PATIENTLY, Scenario
 
 # Not in the table that the suite runs over: without a fence some of its cases mean nothing.
 ENGINES.setdefault("mongodb-double-4.0", ("mongodb", "MongoDBDouble40", "mongodb"))
@@ -66,7 +67,7 @@ def test_nothing_is_sent_that_only_a_server_with_test_commands_knows(box, member
     scene = made(box, member)
     with scene.load(writers=2) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="promote:begin=error", timeout_s=60).code == 4
+        assert scene.tool("cutover", *PATIENTLY, fault="promote:begin=error", timeout_s=60).code == 4
         for kind in ("cutover", "rollback"):
             scene.moved(load, kind)
     load.check_not_lost(scene.a)
@@ -159,7 +160,7 @@ def test_a_new_marker_outlives_a_crash_of_both_members(box, member):
     scene = made(box, member)
     with scene.load(writers=2) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="warm_up:end=kill_both").code == -9
+        assert scene.tool("cutover", *PATIENTLY, fault="warm_up:end=kill_both").code == -9
         marked = [server.settings()["marker"] for server in (scene.a, scene.b)]
         for server in (scene.a, scene.b):
             server.kill()
@@ -192,7 +193,7 @@ def test_other_members_are_kept_out_and_let_in_again(box, member):
     before = scene.a.member(third.host())
     with scene.load(writers=3) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        with scene.tool.held("cutover", "--yes", "--when-ready=20s", at="fence:begin") as child:
+        with scene.tool.held("cutover", *PATIENTLY, at="fence:begin") as child:
             assert scene.a.member(third.host())[1] == 0
         result = scene.tool.finish(child, 60)
         assert result.code == 0, result
@@ -214,7 +215,7 @@ def test_other_members_are_kept_out_and_let_in_again(box, member):
 def test_an_undone_run_gives_other_members_their_priority_back(box, member):
     scene, third = with_third(box, member)
     before = scene.a.settings()
-    result = scene.tool("cutover", "--yes", "--when-ready=20s", fault="promote:end=error", timeout_s=90)
+    result = scene.tool("cutover", *PATIENTLY, fault="promote:end=error", timeout_s=90)
     assert result.code == 4, result
     after = scene.a.settings()
     assert {key: after[key] for key in before} == before and third.hello().get("secondary")
@@ -305,7 +306,7 @@ def test_a_transaction_that_is_left_open_is_ended_or_stops_the_run_as_drain_says
     with scene.load(writers=2) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         left_open = Transaction(scene.a, "left open")
-        result = scene.tool("cutover", "--yes", "--when-ready=20s", timeout_s=90)
+        result = scene.tool("cutover", *PATIENTLY, timeout_s=90)
         if drain:
             assert result.code == 4 and "drain.timeout" in result.err, result
             left_open.commit()
@@ -354,7 +355,7 @@ def test_members_hear_of_configs_quickly_during_a_run_only(box, member):
     scene = made(box, member)
     before = [server.settings()["heartbeats"] for server in (scene.a, scene.b)]
     for kind, undo in (("cutover", "promote:end=error"), ("cutover", None), ("rollback", None)):
-        result = scene.tool(kind, "--yes", "--when-ready=20s", json=True, fault=undo, timeout_s=90)
+        result = scene.tool(kind, *PATIENTLY, json=True, fault=undo, timeout_s=90)
         assert result.code == (4 if undo else 0), result
         wait_for(lambda: [server.settings()["heartbeats"] for server in (scene.a, scene.b)] == before, 20, "heartbeats are as before")
         assert before == [2000, 2000]
@@ -416,7 +417,7 @@ def test_an_undo_whose_step_down_is_refused_is_seen_through(box, member, code):
     with scene.load(writers=3) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         inject(scene.b, "replSetStepDown", code=code, times=3)
-        result = scene.tool("cutover", "--yes", "--when-ready=20s", fault="promote:end=error", timeout_s=90)
+        result = scene.tool("cutover", *PATIENTLY, fault="promote:end=error", timeout_s=90)
         assert result.code == 4, result
         end_it(scene, load, result)
 
@@ -433,13 +434,14 @@ def test_a_tool_frozen_right_before_it_sends_what_changes_who_may_write_looks_ag
     scene.mark_runs()
     with scene.load(writers=2) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", "--max-write-pause=2s", fault=f"mongodb.decide#{passing}=stop",
-                                 guardian_fault="guardian.kill=error")
+        met = scene.box.folder / "guardian.met"  # the guardian waits until it was seen where the tool stands
+        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", "--max-write-pause=4s", fault=f"mongodb.decide#{passing}=stop",
+                                 guardian_fault="guardian.kill=error,journal.take:before=hold", env={"CHANGEOVER_FAULT_MET": str(met)})
         wait_for(lambda: child.poll() is not None or scene.stopped(child), 40, "the tool stops")
         assert scene.in_pause()
+        pathlib.Path(f"{met}.go").touch()
         wait_for(lambda: not [pid for pid in scene.tool.guardians() if pid != child.pid], 60, "the guardian has ended the run")
-        wait_for(lambda: len({str([server.member(one.host()) for one in (scene.a, scene.b)]) for server in (scene.a, scene.b)}) == 1, 20,
-                 "both members have heard of the config that the run left")
+        scene.agreed()
         before = [(server.asked(*DECISIVE), server.settings()) for server in (scene.a, scene.b)]
         process.send(child.pid, 18)
         result = scene.tool.finish(child, 60)
@@ -457,7 +459,7 @@ def test_an_undone_run_is_over_when_the_target_has_heard_that_its_vote_is_gone(b
     scene = made(box, member)
     before = [server.settings() for server in (scene.a, scene.b)]
     for _ in range(3):
-        assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="fence:end=error", timeout_s=90).code == 4
+        assert scene.tool("cutover", *PATIENTLY, fault="fence:end=error", timeout_s=90).code == 4
         assert [server.settings() for server in (scene.a, scene.b)] == before
 
 

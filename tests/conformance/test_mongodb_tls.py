@@ -7,7 +7,7 @@ from sandbox import engine_reason, wait_for
 from sandbox.box import Pair
 from sandbox.engines import server_class
 from sandbox.mongodb import PASSWORDS, Certificates
-from sandbox.scenario import Scenario
+from sandbox.scenario import PATIENTLY, Scenario
 
 pytestmark = pytest.mark.skipif(bool(engine_reason("mongodb-double")), reason="no MongoDB driver was built")
 
@@ -88,5 +88,5 @@ def test_an_account_with_one_way_to_log_in_gets_in(box, mechanism):
         document["pairs"][0][side]["url"] = document["pairs"][0][side]["url"].replace("tool@", "one@")
     scene.tool.write_config(json.dumps(document))
     scene.set_up()
-    assert scene.tool("cutover", "--yes", "--when-ready=20s", timeout_s=90).code == 0
+    assert scene.tool("cutover", *PATIENTLY, timeout_s=90).code == 0
     assert scene.open_side() == "b"

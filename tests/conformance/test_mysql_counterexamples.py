@@ -4,14 +4,14 @@ import threading
 import pytest
 
 from sandbox import wait_for
-from sandbox.scenario import now_ns
+from sandbox.scenario import PATIENTLY, now_ns
 
 pytestmark = pytest.mark.engines("mariadb", "mysql")
 
 
 def fenced_and_alone(scene):
     """A is fenced, B closed, and neither tool nor guardian lives."""
-    assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="capture:end=kill_both").code == -9
+    assert scene.tool("cutover", *PATIENTLY, fault="capture:end=kill_both").code == -9
     scene.tool.wait_quiet()
 
 
@@ -96,7 +96,7 @@ def test_a_statement_that_waits_for_a_row_is_ended_or_the_run_undone_as_configur
     thread = threading.Thread(target=update, daemon=True)
     thread.start()
     wait_for(lambda: ready.a.query("SELECT 1 FROM information_schema.PROCESSLIST WHERE INFO LIKE 'UPDATE ledger%'"), 10, "it waits")
-    result = ready.tool("cutover", "--yes", "--when-ready=20s", json=True)
+    result = ready.tool("cutover", *PATIENTLY, json=True)
     ready.note(result.code, "a")
     assert result.code == (0 if on_timeout == "end" else 4), result
     assert not ready.server(ready.primary).query("SELECT 1 FROM app.ledger WHERE k = 'late'")
@@ -113,7 +113,7 @@ def test_a_statement_that_waits_for_a_row_is_ended_or_the_run_undone_as_configur
 
 def test_a_follower_that_answers_half_a_second_late_while_it_catches_up_ends_no_run(ready):
     """Its connection was given up after 0.2 s, and in the write pause there is no other."""
-    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="catch_up:begin") as child:
+    with ready.tool.held("cutover", *PATIENTLY, at="catch_up:begin") as child:
         ready.b.freeze()
         threading.Timer(0.5, ready.b.thaw).start()
     result = ready.tool.finish(child, 60)
@@ -136,7 +136,7 @@ def test_read_only_on_a_follower_waits_for_what_is_being_applied(ready):
             "USING (THREAD_ID) WHERE t.PROCESSLIST_STATE LIKE 'Waiting for%lock' AND t.PROCESSLIST_INFO LIKE '%read_only%' "
             "AND t.PROCESSLIST_ID <> CONNECTION_ID()"))
         return len(tries) > 2
-    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="warm_up.target_read_only:before") as child:
+    with ready.tool.held("cutover", *PATIENTLY, at="warm_up.target_read_only:before") as child:
         ready.a.query("UPDATE app.ledger SET k = 'before-1b' WHERE k = 'before-1'")
         wait_for(lambda: ready.b.query("SELECT 1 FROM performance_schema.data_lock_waits"), 20, "the applier waits for the row")
     wait_for(tried_again, 40, "read_only waits for the applier, is given up and tried again, twice", 0.02)
@@ -151,7 +151,7 @@ def test_idle_timers_of_the_servers_do_not_end_the_tool_s_connections(ready):
     for server in (ready.a, ready.b):
         server.query("SET GLOBAL wait_timeout=1")
         server.query("SET GLOBAL interactive_timeout=1")
-    result = ready.tool("cutover", "--yes", "--when-ready=20s", fault="warm_up:end=delay:3000", timeout_s=90)
+    result = ready.tool("cutover", *PATIENTLY, fault="warm_up:end=delay:3000", timeout_s=90)
     ready.note(result.code, "a")
     assert result.code == 0, result
     assert ready.b.is_open()

@@ -3,7 +3,7 @@ import pytest
 
 from sandbox import wait_for
 from sandbox.proxy import Proxy
-from sandbox.scenario import now_ns
+from sandbox.scenario import PATIENTLY, now_ns
 
 only_without = pytest.mark.engines("mysql-file")
 
@@ -65,7 +65,7 @@ def test_an_undo_after_the_promotion_follows_again_from_where_it_was(ready, wher
     for _ in range(2):
         with ready.load(writers=4) as load:
             wait_for(lambda: load.count() > 20, 20, "the load runs")
-            assert ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"{where}=error").code == 4
+            assert ready.tool("cutover", *PATIENTLY, fault=f"{where}=error").code == 4
         ready.check(load, "a", committed=False)
         same(ready)
     there_and_back(ready)
@@ -77,7 +77,7 @@ def test_a_tool_that_is_killed_around_the_promotion_leaves_both_with_the_same_ro
     with ready.load(writers=4) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         before = ready.primary
-        ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"{where}=kill")
+        ready.tool("cutover", *PATIENTLY, fault=f"{where}=kill")
         ready.settle(before)
     ready.check(load, "a")
     same(ready)

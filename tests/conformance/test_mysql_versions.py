@@ -3,7 +3,7 @@ import pytest
 
 from sandbox import ENGINES, engine_reason, wait_for
 from sandbox.box import Pair
-from sandbox.scenario import Scenario
+from sandbox.scenario import PATIENTLY, Scenario
 
 VERSIONS = [name for name in ENGINES if name.startswith("mariadb-")]
 
@@ -35,7 +35,7 @@ def test_a_version_there_and_back(box, version):
     before = scene.a.settings()
     with scene.load(writers=4) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        assert scene.tool("cutover", "--yes", "--when-ready=20s", fault="promote:end=error").code == 4
+        assert scene.tool("cutover", *PATIENTLY, fault="promote:end=error").code == 4
     assert scene.check(load, "a", committed=False) == "a"
     assert scene.a.settings() == before
     for kind in ("cutover", "rollback"):

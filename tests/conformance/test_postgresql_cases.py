@@ -6,7 +6,7 @@ import pytest
 
 from sandbox import process
 from sandbox.postgresql import PASSWORD
-from sandbox.scenario import unchanged
+from sandbox.scenario import PATIENTLY, unchanged
 from sandbox.wait import wait_for
 
 pytestmark = pytest.mark.engines("postgresql")
@@ -27,7 +27,7 @@ def refused(server, user, database, statement="SELECT 1"):
 
 def test_04_a_superuser_is_held_by_the_fence_and_by_the_closure(ready):
     no_server = "Connection refused" if ready.pair.extra.get("fence") == "stop" else "not currently accepting connections"
-    with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="capture:end") as child:
+    with ready.tool.held("cutover", *PATIENTLY, at="capture:end") as child:
         for database in ("app", "postgres", "template1"):
             assert no_server in (refused(ready.a, "postgres", database) or "")
             assert "pg_hba.conf" in (refused(ready.b, "postgres", database) or "")
@@ -186,7 +186,7 @@ def test_killed_while_the_old_primary_is_down_for_its_rewind_it_follows_after_re
         needs_rewind(ready)
     with ready.load(writers=2) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        assert ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"{point}=kill_both").code == -9
+        assert ready.tool("cutover", *PATIENTLY, fault=f"{point}=kill_both").code == -9
         ready.tool.wait_quiet()
         result = ready.tool("resume", timeout_s=90)
         assert result.code == 0, result
@@ -200,7 +200,7 @@ def test_killed_while_a_promotion_is_taken_back_resume_cleans_the_target_up(read
     """The target is down for its rewind: nobody could raise the run's token there either, and it stayed closed for good."""
     with ready.load(writers=2) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        result = ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"promote:end=error,{point}=kill_both", timeout_s=90)
+        result = ready.tool("cutover", *PATIENTLY, fault=f"promote:end=error,{point}=kill_both", timeout_s=90)
         assert result.code == -9, result
         ready.tool.wait_quiet()
         assert ready.tool("resume", "--if-needed", timeout_s=90).code in (0, 4)
@@ -327,7 +327,7 @@ def test_an_account_that_loses_its_right_in_the_middle_ends_with_one_open_side(s
     before = scene.a.settings(), scene.b.settings()
     with scene.load(writers=3) as load:
         wait_for(lambda: load.count() > 10, 20, "the load runs")
-        with scene.tool.held("cutover", "--yes", "--when-ready=20s", at=f"{phase}:begin", json=True) as child:
+        with scene.tool.held("cutover", *PATIENTLY, at=f"{phase}:begin", json=True) as child:
             of_mover(scene, "NOSUPERUSER", database)
         result = scene.tool.finish(child, 90)
         assert result.code in (1, 4, 5), result
@@ -351,7 +351,7 @@ def test_killed_before_it_noted_anything_an_undo_leaves_settings_that_look_like_
     ready.a.query("ALTER SYSTEM SET primary_slot_name = 'changeover_a'")
     ready.a.query("SELECT pg_reload_conf()")
     before = ready.a.settings(), ready.b.settings()
-    assert ready.tool("cutover", "--yes", "--when-ready=20s", fault=f"{point}=kill_both").code == -9
+    assert ready.tool("cutover", *PATIENTLY, fault=f"{point}=kill_both").code == -9
     ready.tool.wait_quiet()
     assert ready.tool("resume", "--if-needed", timeout_s=60).code in (0, 4)
     assert unchanged(before, (ready.a.settings(), ready.b.settings()))

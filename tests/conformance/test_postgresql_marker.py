@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from sandbox import process
-from sandbox.scenario import Scenario
+from sandbox.scenario import PATIENTLY, Scenario
 from sandbox.wait import wait_for
 
 pytestmark = pytest.mark.engines("postgresql")
@@ -66,7 +66,7 @@ def cut_over_and_back(ready, machine, flag):
 
 def killed_and_resumed(ready, machine, flag):
     """The tool and its guardian are killed when the rewind has come to that flag, and it goes on by itself."""
-    child = ready.tool.spawn("cutover", "--yes", "--when-ready=20s")
+    child = ready.tool.spawn("cutover", *PATIENTLY)
     wait_for(lambda: child.poll() is not None or machine.met(flag), 90, f"the rewind is {flag}")
     for pid in (*ready.tool.guardians(), child.pid):
         process.send(pid, 9)

@@ -17,8 +17,9 @@ CODES = (0, 1, 2, 3, 4, 5, 6, 75, -9)
 class World:
     """A pair or group that is set up, which cases share; made anew after a failure."""
 
-    def __init__(self, engine, name="faults"):
-        self.engine, self.name, self.box, self.scene = engine, name, None, None
+    def __init__(self, engine, name="faults", limit=None):
+        """limit: of the write pause and of the undo, where nothing in the cases waits for it to be over."""
+        self.engine, self.name, self.limit, self.box, self.scene = engine, name, limit, None, None
 
     def get(self):
         if self.scene is None:
@@ -36,7 +37,7 @@ class World:
             scene.tool.journal = scene.disk.path / "m.journal"
         scene.sync = FailingSync(self.box.folder)
         scene.tool.variables.update(scene.sync.environment)
-        limit = f"{max(pair.a.FAULT_LIMIT_S for pair in scene.pairs)}s"
+        limit = self.limit or f"{max(pair.a.FAULT_LIMIT_S for pair in scene.pairs)}s"
         scene.tool.cutover.update(max_write_pause=limit, undo_budget=limit)
         scene.tool.write_config()
         scene.set_up()
@@ -66,7 +67,7 @@ def run_case(scene, case, alone=False):
     lost needs no repair."""
     outcome, began = Outcome(), time.monotonic()
     source = scene.primary
-    wait_for(lambda: scene.tool("lag", "--wait=15s").code == 0, 40, "the gate opens before the case")
+    wait_for(lambda: scene.tool("lag", "--wait=15s").code == 0, 90, "the gate opens before the case")
     before = settings_of(scene)
     faults = Faults(scene, case)
     runs = scene.runs()
@@ -97,9 +98,11 @@ def meet(scene, case, faults, source, runs, outcome):
     """The run and its fault, until the tool has ended; returns what is still to be put right."""
     kind = "cutover" if source == "a" else "rollback"
     repair = lambda: None
-    quick = ["--max-write-pause=1500ms"] if case.action in ("stop", "stop_unkillable") and scene.engine.startswith("fake") else []
+    limit = ["--max-write-pause=1500ms"] if case.action in ("stop", "stop_unkillable") and scene.engine.startswith("fake") else []
+    if case.action == "second_operator":  # the guardian isn't to end the run while the other one tries
+        limit = ["--max-write-pause=40s"]
     scene.mark_runs()
-    child = scene.tool.spawn(kind, "--yes", "--when-ready=15s", *quick, fault=faults.tool, guardian_fault=faults.guardian,
+    child = scene.tool.spawn(kind, "--yes", "--when-ready=15s", *limit, fault=faults.tool, guardian_fault=faults.guardian,
                              env=faults.env)
     if case.way == "server":
         wait_for(lambda: child.poll() is not None or faults.met(), 40, f"phase {case.point}")
@@ -164,13 +167,13 @@ def leave(scene, outcome, source, now, before, crashed_target=False):
         if 6 in outcome.codes or scene.tool("lag").code > 1:
             repair_follower(scene)
         return
-    wait_for(lambda: same(scene, before, source), 10, "the source's settings as before the run that was undone")
+    wait_for(lambda: same(scene, before, source), 30, "the source's settings as before the run that was undone")
     if not scene.engine.startswith("fake") and scene.tool("lag", "--wait=5s", timeout_s=40).code != 0:
         again = scene.tool("setup", timeout_s=180)  # an undone promotion may cost the target its copy
         if again.code != 0:
             raise Violation(f"setup after an undone run\n{again!r}")
     else:
-        wait_for(lambda: same(scene, before, OTHER[source], crashed_target), 20, "the target's settings as before the run")
+        wait_for(lambda: same(scene, before, OTHER[source], crashed_target), 60, "the target's settings as before the run")
 
 
 def same(scene, before, side, crashed=False):

@@ -28,7 +28,7 @@ class Faults:
         """(of the tool, of the guardian, of the first resume)"""
         case = self.case
         if self.way == "server":
-            return f"{case.point}:begin=hold", None, None
+            return f"{case.point}:begin=hold", None, None  # at most 30 s
         action = {"delay": "delay:600", "persist": "error", "stop_unkillable": "stop"}.get(case.action, case.action)
         point = case.point if case.action == "persist" else f"{case.point}#{case.passing}"
         before, who = WAYS[self.way]
@@ -148,6 +148,8 @@ def wake(scene, child, case):
 def wake_harmlessly(scene, child):
     """What the run's end left on the servers is what is there after the tool has woken up and ended."""
     ended = scene.run_ended()
+    if ended:
+        scene.agreed()
     before = [{side: pair.side(side).settings() for side in "ab"} for pair in scene.pairs] if ended else None
     process.send(child.pid, 18)
     wait_for(lambda: child.poll() is not None, 60, "the tool that woke up ends")

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from sandbox import engine_reason, wait_for
-from sandbox.scenario import Scenario, now_ns
+from sandbox.scenario import PATIENTLY, Scenario, now_ns
 from sandbox.tool import ROOT
 
 DOCUMENT = ROOT / "docs" / "faults.md"
@@ -68,7 +68,7 @@ def test_an_undo_serves_the_old_primary_while_the_target_is_frozen(ready, who):
     after = "prove:end=error" if who == "tool" else "prove:end=kill"
     with ready.load(writers=4, timeout_s=1.0) as load:
         wait_for(lambda: load.count("a") > 10, 20, "the load runs")
-        with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="prove:end", fault=after) as child:
+        with ready.tool.held("cutover", *PATIENTLY, at="prove:end", fault=after) as child:
             at = load.count("a")
             ready.b.freeze()
         wait_for(lambda: load.count("a") > at + 10, 20, "A takes writes, the target being frozen")

@@ -5,7 +5,7 @@ import pytest
 
 from case import World
 from sandbox import ENGINES, engine_reason, wait_for
-from sandbox.scenario import OTHER, Scenario, now_ns
+from sandbox.scenario import OTHER, PATIENTLY, Scenario, now_ns
 from sandbox.tool import fault_points
 
 ENGINES.setdefault("mongodb-double-4.0", ("mongodb", "MongoDBDouble40", "mongodb"))
@@ -43,7 +43,7 @@ def open_sides(pairs):
 
 
 def run(tool, kind="cutover", **how):
-    return tool(kind, "--yes", "--when-ready=20s", timeout_s=90, **how)
+    return tool(kind, *PATIENTLY, timeout_s=90, **how)
 
 
 @pytest.mark.parametrize("engines", [TOGETHER, WITH_DECIDER], ids="+".join)
@@ -114,7 +114,7 @@ def moved(scene, load, kind, **how):
     """One run under load: its result, with the promises checked over all pairs."""
     source, since = scene.primary, now_ns()
     wait_for(lambda: load.count(source) > 10, 30, "the load runs")
-    result = scene.tool(kind, "--yes", "--when-ready=30s", timeout_s=120, **how)
+    result = scene.tool(kind, *PATIENTLY, timeout_s=120, **how)
     scene.tool.wait_quiet()
     if result.code not in (0, 4):
         scene.settle(source)
@@ -164,7 +164,7 @@ def test_a_primary_that_dies_in_the_pause_undoes_all_pairs_of_the_group(real, nu
     with real.loads(writers=3, timeout_s=1.0) as load:
         since = now_ns()
         wait_for(lambda: load.count("a") > 10, 30, "the load runs")
-        with real.tool.held("cutover", "--yes", "--when-ready=30s", at="prove:begin") as child:
+        with real.tool.held("cutover", *PATIENTLY, at="prove:begin") as child:
             victim.kill()
         victim.start()
         result = real.tool.finish(child, 90)
@@ -180,7 +180,7 @@ def test_the_report_of_a_group_tells_an_auditor_what_happened(real):
     took, which faults were met: of a run that was undone and of one that was done."""
     for fault, code in (("prove:end=error", 4), (None, 0)):
         real.caught_up()
-        assert real.tool("cutover", "--yes", "--when-ready=30s", fault=fault, timeout_s=120).code == code
+        assert real.tool("cutover", *PATIENTLY, fault=fault, timeout_s=120).code == code
         said = real.report()
         run = said["run"]
         assert run["operator"] and run["host"] and run["started"] and run["ended"] and run["exit_code"] == code
@@ -239,21 +239,21 @@ def test_a_part_of_a_group_moves_only_where_the_config_allows_it(make):
     assert refused.code == 64, refused
     tool.cutover["partial"] = True
     tool.write_config()
-    assert tool("-p", "p0", "cutover", "--yes", "--when-ready=20s", timeout_s=60).code == 0
+    assert tool("-p", "p0", "cutover", *PATIENTLY, timeout_s=60).code == 0
     assert [pairs[0].b.is_open(), pairs[0].a.is_open()] == [True, False]
     assert [pairs[1].a.is_open(), pairs[1].b.is_open()] == [True, False]
-    assert tool("-p", "p0", "rollback", "--yes", "--when-ready=20s", timeout_s=60).code == 0
+    assert tool("-p", "p0", "rollback", *PATIENTLY, timeout_s=60).code == 0
     assert open_sides(pairs) == "a"
 
 
 def test_a_group_has_one_pause_and_each_pair_keeps_its_budget(make):
     """The reports of both: the group's pause begins with the first fence and ends with the last opening."""
     pairs, tool = make(TOGETHER)
-    result = tool("cutover", "--yes", "--when-ready=20s", json=True, timeout_s=60)
+    result = tool("cutover", *PATIENTLY, json=True, timeout_s=60)
     assert result.code == 0, result
     said = result.json
     longest = max(pair["write_pause_ms"] for pair in said["pairs"])
-    assert longest <= said["write_pause_ms"] <= 5000  # max_write_pause
+    assert longest <= said["write_pause_ms"] <= 20000  # max_write_pause
     assert {pair["primary"] for pair in said["pairs"]} == {"b"}
 
 

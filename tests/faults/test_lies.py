@@ -2,7 +2,7 @@
 import pytest
 
 from sandbox import Load, Violation, wait_for
-from sandbox.scenario import Scenario
+from sandbox.scenario import PATIENTLY, Scenario
 
 CHANGES = ("marker_set", "events", "fence", "close", "end_clients", "retire", "promote", "open", "slot", "follow")
 
@@ -76,7 +76,7 @@ def test_a_primary_that_lost_its_tail_isn_t_opened_over_a_follower_that_has_it(r
     """A was captured at a position; it comes back behind it. Undo would lose what only B has: both stay closed."""
     with ready.load(writers=4, timeout_s=1.0) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
-        assert ready.tool("cutover", "--yes", "--when-ready=10s", fault="prove:end=kill_both").code == -9
+        assert ready.tool("cutover", *PATIENTLY, fault="prove:end=kill_both").code == -9
         ready.tool.wait_quiet()
         wait_for(lambda: ready.b.look()["position"].split(":")[-1] == ready.a.look()["position"].split(":")[-1], 10, "B has it all")
         with pytest.raises((ConnectionError, OSError)):

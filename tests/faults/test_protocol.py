@@ -3,7 +3,7 @@ what would happen. On the fake engines, whose servers keep the promises that the
 import pytest
 
 from sandbox import wait_for
-from sandbox.scenario import Scenario
+from sandbox.scenario import PATIENTLY, Scenario
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def started(load):
 
 
 def cut_over(scene, fault=None, **how):
-    return scene.tool("cutover", "--yes", "--when-ready=20s", fault=fault, timeout_s=90, **how)
+    return scene.tool("cutover", *PATIENTLY, fault=fault, timeout_s=90, **how)
 
 
 # ---------------------------------------------------------------- follow-ups

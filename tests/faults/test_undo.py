@@ -17,7 +17,7 @@ def world(in_budget, engine):
     reason = next(filter(None, map(engine_reason, engine.split("+"))), None)
     if reason:
         pytest.skip(reason)
-    made, failed = World(engine, "undo"), True
+    made, failed = World(engine, "undo", limit="20s"), True
     try:
         yield made
         failed = False
@@ -119,6 +119,7 @@ def test_a_frozen_tool_that_wakes_up_after_its_undo_changes_nothing(world, engin
         wait_for(scene.run_ended, 40, "the guardian has undone the run")
         at = load.count("a")
         wait_for(lambda: load.count("a") > at + 5, 20, "the old primary serves")
+    scene.agreed()
     before, data = settings_of(scene), data_of(scene)
     process.send(child.pid, 18)
     result = scene.tool.finish(child, 90)
@@ -157,11 +158,12 @@ def test_a_frozen_tool_that_wakes_up_after_its_commit_was_finished_changes_nothi
     scene.mark_runs()
     with scene.loads(writers=3) as load:
         wait_for(lambda: load.count("a") > 10, 20, "the load runs")
-        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", "--max-write-pause=2s", fault="journal.commit:after=stop",
+        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", "--max-write-pause=6s", fault="journal.commit:after=stop",
                                  guardian_fault="guardian.kill=error")
         wait_for(lambda: child.poll() is not None or scene.stopped(child), 40, "the tool stops")
         wait_for(lambda: load.count("b") > 5, 60, "the guardian has opened the target")
-        wait_for(lambda: not [pid for pid in scene.tool.guardians() if pid != child.pid], 30, "the guardian has ended")
+        wait_for(lambda: not [pid for pid in scene.tool.guardians() if pid != child.pid], 60, "the guardian has ended")
+    scene.agreed()
     before = settings_of(scene)
     process.send(child.pid, 18)
     result = scene.tool.finish(child, 90)

@@ -128,7 +128,7 @@ class Member(Server):
     def start(self):
         with open(self.folder / "log.txt", "ab") as log:
             self.child = subprocess.Popen([*self.prefix, *self.arguments()], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_for(self.answers, 30, f"{self.name} answers")
+        wait_for(self.answers, 60, f"{self.name} answers")
 
     def answers(self):
         if self.child.poll() is not None:
@@ -171,14 +171,14 @@ class Member(Server):
             side["peer"] = {"address": self.host()}
         return side
 
-    def wire(self, timeout_s=5.0, user=None, password=None):
+    def wire(self, timeout_s=20.0, user=None, password=None):
         with self.inside():
             return wire.Connection("127.0.0.1", self.port, timeout_s, user, password, tls=self.tls and self.tls.context())
 
-    def connect(self, user="tool", timeout_s=5.0):
+    def connect(self, user="tool", timeout_s=20.0):
         return self.wire(timeout_s, user if self.auth else None, PASSWORDS[user])
 
-    def connect_plain(self, timeout_s=5.0):
+    def connect_plain(self, timeout_s=20.0):
         return self.wire(timeout_s)
 
     def client(self, kind, timeout_s=2.0):
@@ -253,6 +253,11 @@ class Member(Server):
         connection.close()
         return {**found, "blocks": blocks, "marker": marker, "heartbeats": config["settings"]["heartbeatIntervalMillis"]}
 
+    def agrees(self, other):
+        """The config, by heartbeats, and the write block, by the oplog: neither needs a member that doesn't vote."""
+        mine, its = self.settings(), other.settings()
+        return {**mine, "marker": None} == {**its, "marker": None}
+
 
 class MongoDB(Member):
     """A real one, with access control: its accounts are made over the localhost exception, with the role that the driver's
@@ -263,7 +268,7 @@ class MongoDB(Member):
     # heartbeat, two seconds more: 3 s would undo healthy runs.
     FAULT_LIMIT_S = 6
     # The only voter of its set stands after electionTimeoutMillis (10 s and up to 15 % more) when it was restarted, and then drains.
-    OPENS_IN_S = 20
+    OPENS_IN_S = 40
 
     PRIVILEGES = [
         {"resource": {"cluster": True}, "actions": [
@@ -395,6 +400,10 @@ class MongoDBDouble(Member):
     """Of 6.0 with access control: can be promoted closed."""
 
     version = "6.0.0"
+    # For so long a primary may hear nothing of the others. With a second of it a machine that was busy, or stood still, for as long
+    # deposed it in the middle of a run.
+    ELECTION_MS = 3000
+    FAULT_LIMIT_S = 6  # a source that was restarted stands for election after that time and up to 30 % more
 
     @staticmethod
     def missing():
@@ -403,7 +412,7 @@ class MongoDBDouble(Member):
     def arguments(self):
         arguments = [sys.executable, str(pathlib.Path(__file__).with_name("mongodb_double.py")), "--port", str(self.port),
                      "--bind", self.bind, "--address", self.address, "--data", str(self.folder / "data"), "--version", self.version,
-                     "--election-ms", "1000"]
+                     "--election-ms", str(self.ELECTION_MS)]
         if self.auth:
             users = self.folder / "users.json"
             users.write_text(json.dumps({name: {"password": password, "roles": ROLES[name]} for name, password in PASSWORDS.items()}))

@@ -9,6 +9,8 @@ from .wait import wait_for
 
 OPEN_AFTER = {0: "target", 6: "target", 1: "source", 4: "source", 130: "source"}
 OTHER = {"a": "b", "b": "a"}
+# Of a run that is to get through, or to a point of it, however busy the machine is: nothing waits for these limits to be over.
+PATIENTLY = ("--yes", "--when-ready=40s", "--max-write-pause=20s")
 
 
 class Scenario:
@@ -66,9 +68,11 @@ class Scenario:
     # ------------------------------------------------------------ a run and what must be true after it
 
     def run(self, kind="cutover", **how):
-        """cutover or rollback with --yes; knows the primary afterwards where the exit code tells it."""
+        """cutover or rollback with --yes; knows the primary afterwards where the exit code tells it. Patiently, unless the test has
+        chosen a limit of the pause."""
         before = self.primary
-        result = self.tool(kind, "--yes", "--when-ready=20s", timeout_s=how.pop("timeout_s", 90), **how)
+        words = PATIENTLY if self.tool.cutover["max_write_pause"] == self.tool.MAX_WRITE_PAUSE else PATIENTLY[:2]
+        result = self.tool(kind, *words, timeout_s=how.pop("timeout_s", 120), **how)
         self.note(result.code, before)
         return result
 
@@ -134,6 +138,10 @@ class Scenario:
         committed = now == target if committed is None else committed
         load.check_one_open(source, target, since_ns, committed=committed)
         return now
+
+    def agreed(self):
+        """Until what has been done is known to both servers of each pair: then nothing changes any more that nobody changes."""
+        wait_for(lambda: all(pair.a.agrees(pair.b) for pair in self.pairs), 40, "both servers of each pair have heard of it")
 
     # ------------------------------------------------------------ journal
 

@@ -36,11 +36,13 @@ class Result:
 class Tool:
     """tool("cutover", "--yes", json=True) -> Result. `fault` and `guardian_fault` arm fault points."""
 
+    MAX_WRITE_PAUSE = "5s"
+
     def __init__(self, box, pairs, name="m", journal=None, **cutover):
         self.box, self.pairs, self.name = box, pairs, name
         self.config_path = box.folder / f"{name}.yaml"
         self.journal = journal or box.folder / f"{name}.journal"
-        self.cutover = {"max_write_pause": "5s", "undo_budget": "10s", **cutover}
+        self.cutover = {"max_write_pause": self.MAX_WRITE_PAUSE, "undo_budget": "10s", **cutover}
         self.running = []
         self.variables = {}  # of every command's environment
         self.write_config()
