@@ -124,7 +124,7 @@ class Fake(Server):
                                        "--listen", f"{self.bind}:{self.port}"], stdin=subprocess.DEVNULL,
                                       stdout=log, stderr=log)
         log.close()
-        wait_for(self.answers, 10, f"{self.name} answers")
+        wait_for(self.answers, 60, f"{self.name} answers")
 
     def answers(self):
         if self.child.poll() is not None:

@@ -179,7 +179,7 @@ class MariaDB(Server):
 
     def start(self):
         self.child = subprocess.Popen(self.argv(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(self.answers, 40, f"{self.name} answers", 0.1)
+        wait_for(self.answers, 90, f"{self.name} answers", 0.1)
 
     def answers(self):
         if self.child.poll() is not None:
@@ -215,7 +215,7 @@ class MariaDB(Server):
             config.update(peer={"address": f"{self.address_for(self.other_name)}:{self.port}"}, tls={"mode": "off"})
         return config
 
-    def connect(self, user="root", database=None, timeout_s=5.0):
+    def connect(self, user="root", database=None, timeout_s=20.0):
         with self.inside():
             return pymysql.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, database=database,
                                    autocommit=True, init_command=OWN_COMMITS, connect_timeout=timeout_s, read_timeout=timeout_s,
@@ -345,7 +345,7 @@ class MySQL(MariaDB):
     def argv(self):
         return [*self.prefix, self.program("mysqld"), f"--defaults-file={self.folder}/my.cnf", *as_root(), *self.places()]
 
-    def connect(self, user="root", database=None, timeout_s=5.0):
+    def connect(self, user="root", database=None, timeout_s=20.0):
         import ssl  # the server's own certificate; without TLS the password would need another library
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -229,7 +229,7 @@ class PostgreSQL(Server):
             config.update(peer={"address": f"{self.address_for(self.other_name)}:{self.port}"}, tls={"mode": "off"})
         return config
 
-    def connect(self, user, database="app", timeout_s=5.0, options=""):
+    def connect(self, user, database="app", timeout_s=20.0, options=""):
         # connect_timeout isn't used: the hook above keeps the limit
         with self.inside():
             connection = psycopg2.connect(host="127.0.0.1", port=self.port, user=user, password=PASSWORD, dbname=database,

@@ -112,7 +112,7 @@ def send_family(pid, number):
         send(one, number)
 
 
-def end(pid, timeout_s=10.0):
+def end(pid, timeout_s=60.0):
     """SIGKILL, and seen gone (a zombie of somebody else's counts as gone)."""
     if pid and send(pid, signal.SIGKILL):
         send(pid, signal.SIGCONT)

@@ -163,7 +163,7 @@ class Redis(Server):
     def start(self):
         self.child = subprocess.Popen([*self.prefix, self.binary(), str(self.folder / "redis.conf")], stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wait_for(self.answers, 20, f"{self.name} answers")
+        wait_for(self.answers, 60, f"{self.name} answers")
 
     def answers(self):
         try:
@@ -183,7 +183,7 @@ class Redis(Server):
         if self.pid():
             self.child.terminate()
             try:
-                self.child.wait(10)
+                self.child.wait(30)
             except subprocess.TimeoutExpired:
                 self.kill()
 
@@ -198,7 +198,7 @@ class Redis(Server):
             config["tls"] = {"mode": "off"}
         return config
 
-    def connect(self, user="default", timeout_s=5.0):
+    def connect(self, user="default", timeout_s=20.0):
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
