@@ -36,10 +36,19 @@ class Adopted:
         self.lock, self.awaited = threading.Lock(), set()
 
     def reap(self, name):
-        with self.lock, open(f"/proc/self/task/{threading.main_thread().native_id}/children", encoding="ascii") as file:
-            pids = {int(pid) for pid in file.read().split()} - self.awaited
-            reap(pid for pid in pids if stat_of(pid) == ("Z", os.getpid()) and
+        with self.lock:
+            reap(pid for pid in self.children() if stat_of(pid) == ("Z", os.getpid()) and
                  (name_of(pid) == name or session_of(pid) not in (None, pid, os.getsid(0))))
+
+    def children(self):
+        with open(f"/proc/self/task/{threading.main_thread().native_id}/children", encoding="ascii") as file:
+            return {int(pid) for pid in file.read().split()} - self.awaited
+
+    def dying(self, name):
+        """Those of that name that were killed and aren't gone: the command line can't be read any more, while a thread that is in
+        an fsync has all files and locks still."""
+        with self.lock:
+            return [pid for pid in self.children() if name_of(pid) == name and alive(pid) and not command_line(pid)]
 
 
 def session_of(pid):
@@ -126,16 +135,15 @@ def unread(port):
     return any(row[1].endswith(f":{port:04X}") and row[3] == "01" and int(row[4].split(":")[1], 16) > 0 for row in rows)
 
 
+def command_line(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
 def with_argument(text):
     """Pids of processes whose command line contains `text` (a path of our own temporary folder)."""
-    found = []
-    for name in os.listdir("/proc"):
-        if not name.isdigit() or int(name) == os.getpid():
-            continue
-        try:
-            with open(f"/proc/{name}/cmdline", "rb") as file:
-                if text.encode() in file.read():
-                    found.append(int(name))
-        except OSError:
-            continue
-    return found
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    return [pid for pid in pids if text.encode() in command_line(pid)]

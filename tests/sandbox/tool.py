@@ -117,7 +117,8 @@ class Tool:
 
     def guardians(self):
         process.adopted.reap(program().name)
-        return [pid for pid in process.with_argument(str(self.config_path)) if process.alive(pid)]
+        dying = process.adopted.dying(program().name)
+        return sorted({pid for pid in process.with_argument(str(self.config_path)) if process.alive(pid)} | set(dying))
 
     def wait_quiet(self, timeout_s=40.0):
         """Until neither a tool nor a guardian of this config runs."""
