@@ -154,7 +154,7 @@ def test_a_wrong_password_is_3_and_never_shown(fakes):
                                       f"127.0.0.1:{fakes.a.port}", "--password-file", str(secret)],
                                      stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     log.close()
-    wait_for(lambda: Connection(fakes.a.port, "control", password="richtig-geheim").close() or True, 10, "it answers")
+    wait_for(lambda: Connection(fakes.a.port, "control", password="richtig-geheim").close() or True, 60, "it answers")
     wrong = fakes.box.folder / "wrong"
     wrong.write_text("falsch-geheim\n")
     wrong.chmod(0o600)

@@ -179,7 +179,7 @@ def test_watch_prints_one_document_a_line_until_it_is_interrupted(fakes):
     child = tool.spawn("lag", "--watch=100ms")
     assert child.stdout.readline().startswith("20")
     child.stdout.close()  # nobody reads any more: it ends
-    wait_for(lambda: child.poll() is not None, 10, "watch ends")
+    wait_for(lambda: child.poll() is not None, 60, "watch ends")
     child.stderr.close()
     tool.running.remove(child)
 
@@ -189,7 +189,7 @@ def test_a_frozen_server_does_not_hold_up_an_interrupt(fakes):
     tool("setup")
     fakes.b.freeze()
     child = tool.spawn("lag", "--wait")
-    wait_for(lambda: unread(fakes.b.port), 30, "it has asked the frozen server something")
+    wait_for(lambda: unread(fakes.b.port), 60, "it has asked the frozen server something")
     child.send_signal(signal.SIGTERM)
     assert tool.finish(child, 8).code == 130
 

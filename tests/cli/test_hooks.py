@@ -108,7 +108,7 @@ def test_a_hook_that_hangs_is_killed_with_all_it_started(fakes):
     said = result.json["errors"][0]["message"]
     assert said.startswith("hook switch: ") and "didn't end within its time" in said and "was killed" in said, result
     started = int(pid.read_text())
-    wait_for(lambda: not process.alive(started), 20, "what the hook started is gone")  # killed, and nobody waits for it
+    wait_for(lambda: not process.alive(started), 60, "what the hook started is gone")  # killed, and nobody waits for it
 
 
 def test_secrets_in_a_hooks_output_are_masked(fakes):
@@ -157,7 +157,7 @@ def test_a_switch_may_be_interrupted_before_the_commit(fakes):
     wait = script(fakes, "wait", f'[ "$1" = a ] || {{ touch {mark}; sleep 60; }}\n')
     set_up(fakes, switch=[{"run": [wait, "{side}"], "timeout": "50s"}], open="after_switch", max_write_pause="60s")
     child = fakes.tool.spawn("cutover", "--yes")
-    wait_for(mark.exists, 20, "the hook runs")
+    wait_for(mark.exists, 60, "the hook runs")
     child.send_signal(signal.SIGTERM)
     assert fakes.tool.finish(child, 20).code == 4
     assert fakes.open_side() == "a"

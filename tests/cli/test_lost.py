@@ -58,7 +58,7 @@ def test_what_a_has_received_is_applied_before_it_is_opened(fakes):
     wanted = {f"late-{number}" for number in range(5)}
     from sandbox.wait import wait_for
 
-    wait_for(lambda: int(fakes.a.look()["received"]) >= int(fakes.b.look()["seq"]), 20, "a has received it")
+    wait_for(lambda: int(fakes.a.look()["received"]) >= int(fakes.b.look()["seq"]), 60, "a has received it")
     fakes.b.kill()
     fakes.must("rollback", "--yes", "--b-is-lost")
     assert wanted <= fakes.a.read_all()

@@ -48,11 +48,11 @@ def test_the_accounts_of_the_manual_are_enough(box, engine):
     for command in ("cutover", "rollback"):
         source = scene.primary
         with scene.load(writers=4) as load:
-            wait_for(lambda: load.count() > 20, 20, "the load runs")
+            wait_for(lambda: load.count() > 20, 60, "the load runs")
             result = scene.run(command)
             assert result.code == 0, result
             at = load.count(scene.primary)
-            wait_for(lambda: load.count(scene.primary) > at + 10, 20, "writes go on")
+            wait_for(lambda: load.count(scene.primary) > at + 10, 60, "writes go on")
         scene.check(load, source, committed=True)
     result = scene.tool("cutover", "--yes", "--when-ready=20s", fault="capture:end=kill_both")
     assert result.code == -9, result

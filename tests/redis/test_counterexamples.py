@@ -46,7 +46,7 @@ def test_a_b_without_persistence_that_restarts_empty_does_not_destroy_a(box):
     add_lines(scene.b, "appendonly no")
     scene.set_up()
     with scene.load(writers=3) as load:
-        wait_for(lambda: load.count() > 30, 20, "the load runs")
+        wait_for(lambda: load.count() > 30, 60, "the load runs")
         stop_at(scene, "journal.commit:after")
         scene.b.crash_and_restart()
         result = scene.tool("resume", "--if-needed", timeout_s=90)
@@ -90,7 +90,7 @@ def test_a_pause_that_ends_early_lets_no_write_through(ready):
         run(ready.a, "CLIENT", "UNPAUSE")
         thread = threading.Thread(target=knock)
         thread.start()
-        wait_for(lambda: len(answers) > 3, 20, "somebody has tried to write")
+        wait_for(lambda: len(answers) > 3, 60, "somebody has tried to write")
     result = ready.tool.finish(child)
     stop.set()
     thread.join(20)
@@ -163,7 +163,7 @@ def test_equal_offsets_of_another_history_are_no_lag_0(ready):
     """B follows a third server whose offset is the same: the ids differ."""
     other = ready.box.pair("redis", name="other").a
     run(ready.b, "REPLICAOF", "127.0.0.1", other.port)
-    wait_for(lambda: run(ready.b, "INFO", "replication")["master_link_status"] == "up", 30, "it follows the third one")
+    wait_for(lambda: run(ready.b, "INFO", "replication")["master_link_status"] == "up", 60, "it follows the third one")
     found = ready.tool("lag", json=True)
     assert found.json["pairs"][0]["state"] == "broken" and found.code == 2, found
 
@@ -216,11 +216,11 @@ def test_20_cutovers_and_20_rollbacks_each_come_back_by_a_partial_resync(box, en
         source, new = ready.primary, ready.a if number % 2 else ready.b
         before = run(new, "INFO", "stats")
         with ready.load(writers=8) as load:
-            wait_for(lambda: load.count() > 40, 20, "the load runs")
+            wait_for(lambda: load.count() > 40, 60, "the load runs")
             result = ready.run(command)
             assert result.code == 0, result
             at = load.count(ready.primary)
-            wait_for(lambda: load.count(ready.primary) > at + 30, 20, "writes go on")
+            wait_for(lambda: load.count(ready.primary) > at + 30, 60, "writes go on")
         ready.check(load, source, committed=True)
         after = run(new, "INFO", "stats")
         assert (after["sync_full"], after["sync_partial_ok"]) == (before["sync_full"], before["sync_partial_ok"] + 1), f"run {number}"

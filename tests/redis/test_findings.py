@@ -63,7 +63,7 @@ def test_cached_scripts_and_other_replicas_are_told(box, ready):
     run(ready.a, "SCRIPT", "LOAD", "return 1")
     other = box.pair("redis", name="other").b
     run(other, "REPLICAOF", "127.0.0.1", ready.a.port)
-    wait_for(lambda: run(ready.a, "INFO", "replication")["connected_slaves"] == 2, 30, "another replica")
+    wait_for(lambda: run(ready.a, "INFO", "replication")["connected_slaves"] == 2, 60, "another replica")
     found = codes(ready)
     assert {"scripts_not_copied", "other_replicas"} <= found
 
@@ -134,7 +134,7 @@ def test_a_server_without_a_config_file_is_refused(box):
     scene.a.stop()
     scene.a.child = subprocess.Popen([scene.a.binary(), "--port", str(scene.a.port), "--requirepass", "rd-secret-7Q", "--dir",
                                       str(scene.a.folder)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    wait_for(scene.a.answers, 20, "it answers")
+    wait_for(scene.a.answers, 60, "it answers")
     assert "config_file_missing" in codes(scene, "--for", "setup")
     assert scene.tool("setup").code == 1
 

@@ -37,7 +37,7 @@ def test_frozen_in_a_primitive(ready, primitive, side):
     point = f"{primitive}:before" if "." in primitive else f"{primitive}.{'source' if side == 'a' else 'target'}:before"
     server = ready.server(side)
     with ready.load(writers=3, timeout_s=1.0) as load:
-        wait_for(lambda: load.count() > 10, 20, "the load runs")
+        wait_for(lambda: load.count() > 10, 60, "the load runs")
         child = ready.tool.spawn("cutover", "--yes", "--when-ready=5s", fault=f"{point}=stop")
         wait_for(lambda: stopped_or_over(child), 40, f"the tool is at {point}")
         assert child.poll() is None, f"{point} isn't passed: {ready.tool.finish(child)!r}"
@@ -56,7 +56,7 @@ def test_frozen_in_a_primitive(ready, primitive, side):
         assert "[still running" not in result.err and result.code in (0, 1, 2, 3, 4, 5, 6, -9), result
         side_now = ready.settle("a")
         at = load.count(side_now)
-        wait_for(lambda: load.count(side_now) > at + 10, 20, "writes go on")
+        wait_for(lambda: load.count(side_now) > at + 10, 60, "writes go on")
     if primitive in AFTER:
         assert side_now == "b"
     ready.check(load, "a")

@@ -90,7 +90,7 @@ def test_a_server_filled_with_clients_is_refused_before_and_not_lost_in_between(
             pass
 
     with ready.load(writers=2) as load:
-        wait_for(lambda: load.count() > 10, 20, "the load runs")
+        wait_for(lambda: load.count() > 10, 60, "the load runs")
         with ready.tool.held("cutover", "--yes", "--when-ready=20s", at="fence:begin", json=True) as child:
             fill()
         result = ready.tool.finish(child)
@@ -123,7 +123,7 @@ def test_nothing_that_waited_on_the_old_primary_is_executed_there(ready):
     threads = [threading.Thread(target=script) for _ in range(4)]
     for thread in threads:
         thread.start()
-    wait_for(lambda: len(answers) > 20, 20, "scripts run")
+    wait_for(lambda: len(answers) > 20, 60, "scripts run")
     result = ready.tool("cutover", "--yes", "--when-ready=20s")
     stop.set()
     for thread in threads:
@@ -138,7 +138,7 @@ def test_the_old_primary_comes_back_by_partial_resync(ready):
     for command, new in (("cutover", ready.b), ("rollback", ready.a), ("cutover", ready.b)):
         before = config(new, "INFO", "stats")
         with ready.load(writers=4) as load:
-            wait_for(lambda: load.count() > 20, 20, "the load runs")
+            wait_for(lambda: load.count() > 20, 60, "the load runs")
             result = ready.tool(command, "--yes", "--when-ready=20s")
             assert result.code == 0, result
         after = config(new, "INFO", "stats")

@@ -85,7 +85,7 @@ def test_a_killed_server_with_snapshots_only_is_not_served_without_what_was_capt
     scene.tool.cutover.update(max_write_pause="3s", undo_budget="3s")
     scene.tool.write_config()
     run(scene.a, "SET", "ledger:late", "x")
-    wait_for(lambda: run(scene.b, "GET", "ledger:late") == "x", 20, "it is on both")
+    wait_for(lambda: run(scene.b, "GET", "ledger:late") == "x", 60, "it is on both")
     result = scene.tool("cutover", "--yes", "--when-ready=20s", fault=f"{phase}:begin=kill_both")
     assert result.code == -9, result
     scene.tool.wait_quiet()

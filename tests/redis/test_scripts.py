@@ -181,10 +181,10 @@ def test_scripts_under_load_lose_nothing_and_none_is_executed_on_the_wrong_side(
     for command in ("cutover", "rollback"):
         source = ready.primary
         with ready.load(writers=4, kinds=("script", "ordinary")) as load:
-            wait_for(lambda: load.count() > 50, 20, "the load runs")
+            wait_for(lambda: load.count() > 50, 60, "the load runs")
             assert ready.run(command).code == 0
             at = load.count(ready.primary)
-            wait_for(lambda: load.count(ready.primary) > at + 30, 20, "writes go on")
+            wait_for(lambda: load.count(ready.primary) > at + 30, 60, "writes go on")
         ready.check(load, source, committed=True)
 
 
