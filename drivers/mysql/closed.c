@@ -14,6 +14,8 @@
 
 #include <stdlib.h>
 
+#define LAST_ID_SQL(conn) (my_is_mysql(conn) ? "SELECT MAX(ID) FROM information_schema.PROCESSLIST;" : "SHOW PROCESSLIST;")
+
 void my_closed_done(struct my_closed *closed)
 {
     free(closed->names);
@@ -111,7 +113,9 @@ static enum co_result add_sessions_look(struct co_call *call, struct my_str *sql
     return CO_DONE;
 }
 
-static enum co_result look_take(struct co_call *call, const struct my_sets *sets, struct my_closed *ret)
+/* `shown`: the sessions are known from SHOW PROCESSLIST, and are none. */
+static enum co_result look_take(struct co_call *call, const struct my_sets *sets, bool shown, int64_t appliers,
+                                struct my_closed *ret)
 {
     bool mysql = my_is_mysql(call->conn);
     ret->unlocked = my_int(my_value(sets, 0, 0), -1);
@@ -119,8 +123,8 @@ static enum co_result look_take(struct co_call *call, const struct my_sets *sets
     ret->read_only = my_truth(my_value(sets, 2, 0));
     ret->super_read_only = my_truth(my_value(sets, 2, 1));
     ret->scheduler = my_truth(my_value(sets, 2, 2));
-    ret->sessions = my_int(my_value(sets, 3, 0), -1);
-    ret->appliers = my_int(mysql ? my_value(sets, 4, 0) : my_value(sets, 3, 2), -1);
+    ret->sessions = shown ? 0 : my_int(my_value(sets, 3, 0), -1);
+    ret->appliers = shown ? appliers : my_int(mysql ? my_value(sets, 4, 0) : my_value(sets, 3, 2), -1);
     if (ret->unlocked)
         call->conn->floor_id = 0;
     else if (!call->conn->floor_id)
@@ -142,12 +146,13 @@ static enum co_result look_take(struct co_call *call, const struct my_sets *sets
     return ret->names ? CO_DONE : my_out_of_memory(call);
 }
 
-enum co_result my_closed_look_and(struct co_call *call, const char *more, struct my_closed *ret, struct my_sets *ret_more)
+/* `shown`: with SHOW PROCESSLIST, which answers faster and may not tell enough. */
+static enum co_result look_read(struct co_call *call, bool shown, const char *more, struct my_sets *ret)
 {
     bool mysql = my_is_mysql(call->conn);
     MY_STR_AUTO sql = {0};
-    MY_SETS_AUTO sets = {0};
-    my_own_sql(call, &sql);
+    if (!shown)
+        my_own_sql(call, &sql);
     my_str_add(&sql, "SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(u.User,'@',u.Host)),''),200)");
     enum co_result r = unlocked_from(call, MY_SCOPE_ALL, &sql);
     /* MariaDB's table itself: information_schema.EVENTS goes through a temporary table on disk, and this look is in the write
@@ -158,20 +163,34 @@ enum co_result my_closed_look_and(struct co_call *call, const char *more, struct
                          : ";SELECT COUNT(*), LEFT(COALESCE(GROUP_CONCAT(CONCAT(db,'.',name)),''),200) FROM mysql.event WHERE "
                            "status='ENABLED';");
     my_str_addf(&sql, "SELECT %s;", scheduler_from(call->conn));
-    if (r == CO_DONE)
+    if (r == CO_DONE && shown)
+        my_shown_sql(call, &sql);
+    else if (r == CO_DONE)
         r = add_sessions_look(call, &sql);
     my_str_add(&sql, more);
     if (r == CO_DONE && sql.overflow)
         r = my_out_of_memory(call);
-    if (r == CO_DONE)
-        r = my_read(call, call->conn, my_cstr(&sql), &sets);
+    return r == CO_DONE ? my_read(call, call->conn, my_cstr(&sql), ret) : r;
+}
+
+enum co_result my_closed_look_and(struct co_call *call, const char *more, struct my_closed *ret, struct my_sets *ret_more)
+{
+    MY_SETS_AUTO sets = {0};
+    int64_t appliers = -1;
+    bool shown = my_shows(call);
+    enum co_result r = look_read(call, shown, more, &sets);
+    if (r == CO_DONE && shown && !my_shown_none(call, &sets, 3, &appliers)) {
+        shown = false;
+        my_sets_done(&sets);
+        r = look_read(call, shown, more, &sets);
+    }
     if (r != CO_DONE)
         return r;
-    for (unsigned own = mysql ? 5 : 4; ret_more && sets.count > own; sets.count--) {
+    for (unsigned own = shown || my_is_mysql(call->conn) ? 5 : 4; ret_more && sets.count > own; sets.count--) {
         ret_more->set[sets.count - own - 1] = sets.set[sets.count - 1];
         ret_more->count++;
     }
-    return look_take(call, &sets, ret);
+    return look_take(call, &sets, shown, appliers, ret);
 }
 
 enum co_result my_closed_look(struct co_call *call, struct my_closed *ret)
@@ -297,14 +316,44 @@ static enum co_result unlocked_read(struct co_call *call, enum my_scope scope, s
     return r == CO_DONE ? my_read(call, call->conn, my_cstr(&sql), ret) : r;
 }
 
+/* The highest id of what was listed after the accounts had been locked; set `at` is LAST_ID_SQL's. */
+static void take_floor(struct co_call *call, const struct my_sets *sets, unsigned at)
+{
+    call->conn->floor_id = at >= sets->count         ? 0
+                           : my_is_mysql(call->conn) ? (uint64_t)my_int(my_value(sets, at, 0), 0)
+                                                     : my_shown_last_id(sets->set[at]);
+}
+
+/* What warm_up has kept rows for, without asking which accounts are unlocked first; that is seen after it, in the same packet.
+ * *ret_all: none is. */
+static enum co_result lock_kept(struct co_call *call, bool *ret_all)
+{
+    MY_STR_AUTO packet = {0};
+    MY_SETS_AUTO sets = {0};
+    my_str_addf(&packet, "ALTER USER IF EXISTS %s ACCOUNT LOCK;SELECT u.User", call->conn->kept_accounts);
+    enum co_result r = unlocked_from(call, MY_SCOPE_ALL, &packet);
+    my_str_addf(&packet, ";%s", LAST_ID_SQL(call->conn));
+    if (r != CO_DONE || packet.overflow)
+        return r != CO_DONE ? r : my_out_of_memory(call);
+    r = my_write(call, call->conn, true, my_cstr(&packet), &sets);
+    *ret_all = r == CO_DONE && sets.count > 1 && mysql_num_rows(sets.set[0]) == 0;
+    if (*ret_all)
+        take_floor(call, &sets, 1);
+    return r;
+}
+
 enum co_result my_accounts_lock_scope(struct co_call *call, enum my_scope scope)
 {
     MY_STR_AUTO packet = {0};
     MY_STR_AUTO list = {0};
     MY_SETS_AUTO sets = {0};
-    bool first = true;
-    enum co_result r = unlocked_read(call, scope, &sets);
-    if (r != CO_DONE)
+    bool first = true, all = false;
+    enum co_result r = CO_DONE;
+    if (scope == MY_SCOPE_ALL && call->conn->rows_kept && call->conn->kept_accounts)
+        r = lock_kept(call, &all);
+    if (r == CO_DONE && !all)
+        r = unlocked_read(call, scope, &sets);
+    if (r != CO_DONE || all)
         return r;
     if (!call->conn->rows_kept)
         add_hold(call, &packet, &first, "accounts");
@@ -319,13 +368,13 @@ enum co_result my_accounts_lock_scope(struct co_call *call, enum my_scope scope)
         end_rows(&packet);
     if (list.len)
         my_str_addf(&packet, "ALTER USER %s ACCOUNT LOCK;", my_cstr(&list));
-    my_str_add(&packet, "SELECT MAX(ID) FROM information_schema.PROCESSLIST;");
+    my_str_add(&packet, LAST_ID_SQL(call->conn));
     if (packet.overflow || list.overflow)
         return my_out_of_memory(call);
     MY_SETS_AUTO locked = {0};
     r = my_write(call, call->conn, true, my_cstr(&packet), &locked);
     if (r == CO_DONE && scope == MY_SCOPE_ALL)
-        call->conn->floor_id = (uint64_t)my_int(my_value(&locked, 0, 0), 0);
+        take_floor(call, &locked, 0);
     return r;
 }
 
@@ -385,6 +434,31 @@ enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, 
     if (!first)
         my_str_add(sql, " ACCOUNT UNLOCK;");
     return sql->overflow || of.overflow ? my_out_of_memory(call) : CO_DONE;
+}
+
+/* From here to the opening only the run itself changes which accounts of a closed side are locked, and what its rows say; one
+ * that replication drops meanwhile isn't missed (IF EXISTS), one that it makes is unlocked and refused by the proof. */
+enum co_result my_unlock_foresee(struct co_call *call)
+{
+    static const char begin[] = "ALTER USER ";
+    MY_STR_AUTO sql = {0};
+    MY_STR_AUTO bearing = {0};
+    enum co_result r = my_accounts_unlock_sql(call, &sql, NULL);
+    if (r != CO_DONE)
+        return r;
+    if (sql.len)
+        my_str_addf(&bearing, "%sIF EXISTS %s", begin, my_cstr(&sql) + strlen(begin));
+    free(call->conn->to_unlock);
+    call->conn->to_unlock = bearing.overflow ? NULL : strdup(my_cstr(&bearing));
+    return call->conn->to_unlock ? CO_DONE : my_out_of_memory(call);
+}
+
+enum co_result my_unlock_foreseen_sql(struct co_call *call, struct my_str *sql)
+{
+    if (!call->conn->to_unlock)
+        return my_accounts_unlock_sql(call, sql, NULL);
+    my_str_add(sql, call->conn->to_unlock);
+    return sql->overflow ? my_out_of_memory(call) : CO_DONE;
 }
 
 enum co_result my_accounts_unlock(struct co_call *call)
@@ -671,6 +745,7 @@ enum co_result my_originals_keep(struct co_call *call)
     MY_SETS_AUTO accounts = {0};
     MY_SETS_AUTO events = {0};
     MY_STR_AUTO sql = {0};
+    MY_STR_AUTO list = {0};
     bool first = true;
     enum co_result r = unlocked_read(call, MY_SCOPE_ALL, &accounts);
     if (r == CO_DONE)
@@ -680,18 +755,25 @@ enum co_result my_originals_keep(struct co_call *call)
     add_hold(call, &sql, &first, "accounts");
     add_hold(call, &sql, &first, "events");
     add_hold(call, &sql, &first, "read_only");
-    for (MYSQL_ROW row; (row = mysql_fetch_row(accounts.set[0]));)
+    for (MYSQL_ROW row; (row = mysql_fetch_row(accounts.set[0]));) {
         add_row(call, &sql, &first, "account", row[0], row[1], "");
+        if (list.len)
+            my_str_add(&list, ",");
+        my_str_account(&list, row[0], row[1]);
+    }
     if (my_truth(my_value(&events, 0, 0)))
         add_row(call, &sql, &first, "scheduler", "", "", "ON");
     for (MYSQL_ROW row; (row = mysql_fetch_row(events.set[1]));)
         add_row(call, &sql, &first, "event", row[0], row[1], row[2]);
     end_rows(&sql);
-    if (sql.overflow)
+    if (sql.overflow || list.overflow)
         return my_out_of_memory(call);
     r = my_write(call, call->conn, true, my_cstr(&sql), NULL);
-    if (r == CO_DONE)
+    if (r == CO_DONE) {
         call->conn->rows_kept = true;
+        free(call->conn->kept_accounts);
+        call->conn->kept_accounts = list.len ? strdup(my_cstr(&list)) : NULL;
+    }
     return r;
 }
 

@@ -364,6 +364,9 @@ void my_disconnect(struct co_conn *conn)
     free(conn->uuid);
     free(conn->seen.progress);
     free(conn->bypass);
+    free(conn->kept_accounts);
+    free(conn->to_unlock);
+    free(conn->channel);
     free(conn->started);
     free(conn);
 }

@@ -1,6 +1,6 @@
-/* level.c - the last thing before the write pause: the moment is chosen in which the target has applied what the source has.
- * A follower that keeps up on the whole lags by more at one moment than at another (its disk syncs slower for a while, a big
- * transaction passes), and whatever it is behind when writes end, clients wait for.
+/* level.c - the last thing before the write pause: what opening will unlock is read, and then the moment is chosen in which the
+ * target has applied what the source has. A follower that keeps up on the whole lags by more at one moment than at another (its
+ * disk syncs slower for a while, a big transaction passes), and whatever it is behind when writes end, clients wait for.
  *
  * Invariant: it only waits, and not for long: a target that isn't level in time is cut over to as the gate has found it.
  */
@@ -74,6 +74,9 @@ enum co_result my_level_probe(struct co_call *call, enum co_presence *ret)
 
 enum co_result my_level_apply(struct co_call *call)
 {
+    enum co_result foreseen = my_unlock_foresee(call);
+    if (foreseen != CO_DONE)
+        return foreseen;
     int64_t until_ns = call->host->now_ns(call->ctx) + PATIENCE_NS, ns;
     if (until_ns > call->deadline_ns - TRY_NS)
         until_ns = call->deadline_ns - TRY_NS;

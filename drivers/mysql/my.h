@@ -69,6 +69,9 @@ struct co_conn {
     enum co_side side;
     bool in_run;
     bool rows_kept;           /* warm_up has kept what the fence will change, over this connection */
+    char *kept_accounts;      /* those of them that were unlocked then, as a list for ALTER USER */
+    char *to_unlock;          /* what opening it will unlock, as its statement; seen after it was closed, NULL: not yet */
+    char *channel;            /* of the replication that the last proof saw here; NULL: none was seen */
     char *started;            /* when the server started; a session doesn't outlive its server */
     bool free_marker_will_do; /* in steps of setup and detach, which work without a marker: no run may be under way, or ours */
     void (*tick)(void *arg);  /* about once a second while a statement runs */
@@ -249,6 +252,9 @@ enum co_result my_originals_forget(struct co_call *call);
 enum co_result my_accounts_of(struct co_call *call, enum my_scope scope, struct my_sets *ret);
 enum co_result my_accounts_unlock(struct co_call *call);
 enum co_result my_accounts_unlock_sql(struct co_call *call, struct my_str *sql, const char *run);
+/* What opening this side unlocks: read beforehand where that was possible (my_unlock_foresee()), else now. */
+enum co_result my_unlock_foresee(struct co_call *call);
+enum co_result my_unlock_foreseen_sql(struct co_call *call, struct my_str *sql);
 /* " FROM ... u WHERE ..." of all that are unlocked and aren't to stay so. */
 enum co_result my_accounts_unlocked_from(struct co_call *call, struct my_str *sql);
 /* Are they locked? `ret_names` (may be NULL): of those that aren't, the first few. */
@@ -270,6 +276,12 @@ enum co_result my_read_only_restore(struct co_call *call);
  * The packet has to set @co_own first: my_own_sql(). */
 enum co_result my_foreign_where(struct co_call *call, struct my_str *sql);
 void my_own_sql(struct co_call *call, struct my_str *sql);
+/* SHOW PROCESSLIST instead, where it is the cheaper one (MariaDB, within a run, after the accounts were seen locked): two
+ * statements, whose results begin with set `at`. False: somebody is there, or it can't be told; information_schema says. */
+bool my_shows(const struct co_call *call);
+void my_shown_sql(struct co_call *call, struct my_str *sql);
+bool my_shown_none(struct co_call *call, const struct my_sets *sets, unsigned at, int64_t *ret_appliers);
+uint64_t my_shown_last_id(MYSQL_RES *res);
 enum co_result my_take_slot(struct co_call *call, struct co_conn *conn);
 enum co_result my_sessions_probe(struct co_call *call, enum co_presence *ret);
 enum co_result my_sessions_end_idle(struct co_call *call);

@@ -277,6 +277,8 @@ static enum co_result proof_target(struct co_call *call, const char *position)
     if (f.present && (f.sql_errno || f.others))
         return my_fail(call, CO_NO_EFFECT, CO_E_BROKEN, "", "the target's replication isn't sound: %s",
                        f.sql_errno ? f.sql_error : "it follows a third server too");
+    free(call->conn->channel); /* the promotion comes next, and needs no other look */
+    call->conn->channel = f.present ? strdup(f.channel) : NULL;
     r = call->conn->by_file ? my_file_proof(call, &f, position) : proof_position(call, position, &sets);
     return r == CO_DONE ? proof_lineage(call, my_value(&sets, OF_LINEAGE, 0)) : r;
 }

@@ -9,6 +9,10 @@
  * that is still logging in is there too, as "unauthenticated user". A server lists a connection before it authenticates it, so
  * one that is still logging in and whose id is above all that were listed after the accounts had been locked can't get in any
  * more (conn->floor_id): without that, clients that reconnect all the time would look like sessions for ever.
+ *
+ * MariaDB puts information_schema.PROCESSLIST into a table on its disk, for every question; SHOW PROCESSLIST has the same rows
+ * and columns without one. So in the write pause its rows are judged here, by the same rule as my_foreign_where(); where they
+ * don't tell, the other is asked.
  */
 #include "my.h"
 
@@ -78,16 +82,24 @@ enum co_result my_take_slot(struct co_call *call, struct co_conn *conn)
     return CO_DONE;
 }
 
-void my_own_sql(struct co_call *call, struct my_str *sql)
+/* The ids of our own sessions, with commas between them. */
+static void add_own(struct co_call *call, struct my_str *sql)
 {
     char hash[33];
-    my_str_add(sql, "SET @co_own=CONCAT_WS(',',CONNECTION_ID()");
+    my_str_add(sql, "CONCAT_WS(',',CONNECTION_ID()");
     if (call->run) {
         run_hash(call, hash);
         add_holders(sql, hash, RUN_SLOTS);
     }
     add_holders(sql, "monitor", MONITOR_SLOTS);
-    my_str_add(sql, ");");
+    my_str_add(sql, ")");
+}
+
+void my_own_sql(struct co_call *call, struct my_str *sql)
+{
+    my_str_add(sql, "SET @co_own=");
+    add_own(call, sql);
+    my_str_add(sql, ";");
 }
 
 enum co_result my_foreign_where(struct co_call *call, struct my_str *sql)
@@ -117,14 +129,101 @@ enum co_result my_foreign_where(struct co_call *call, struct my_str *sql)
     return sql->overflow ? my_out_of_memory(call) : CO_DONE;
 }
 
+/* ---------------------------------------------------------------- SHOW PROCESSLIST, judged here */
+
+static bool one_of(const char *text, const char *const *names)
+{
+    for (; *names; names++)
+        if (strcmp(text, *names) == 0)
+            return true;
+    return false;
+}
+
+static bool in_list(const char *ids, const char *id)
+{
+    size_t len = strlen(id);
+    for (const char *at = ids; at && *at; at = strchr(at, ',') ? strchr(at, ',') + 1 : NULL)
+        if (strncmp(at, id, len) == 0 && (at[len] == ',' || !at[len]))
+            return true;
+    return false;
+}
+
+enum { SHOWN_ID, SHOWN_USER, SHOWN_HOST, SHOWN_DB, SHOWN_COMMAND, SHOWN_TIME, SHOWN_STATE, SHOWN_COLUMNS };
+
+/* Still logging in, and too late to get in: what my_foreign_where() says of floor_id. */
+static bool too_late(const struct co_call *call, MYSQL_ROW row, const char *command, const char *state)
+{
+    static const char *const begins[] = {"login", "Receiving from client", "Reading from net", NULL};
+    static const char *const ends[] = {"Sending to client", "Writing to net", "Rollback", NULL};
+    static const char *const commands[] = {"Connect", "Killed", "Busy", NULL};
+    if (!call->conn->floor_id || strtoull(row[SHOWN_ID], NULL, 10) <= call->conn->floor_id)
+        return false;
+    return strcmp(row[SHOWN_USER], "unauthenticated user") == 0 ||
+           (one_of(command, commands) &&
+            (one_of(state, begins) || (row[SHOWN_HOST] && strchr(row[SHOWN_HOST], ':') && one_of(state, ends))));
+}
+
+static bool is_foreign(const struct co_call *call, MYSQL_ROW row, const char *own)
+{
+    static const char *const servers[] = {"Binlog Dump", "Binlog Dump GTID", "Daemon", "Slave_IO",
+                                          "Slave_SQL",   "Slave_worker",     NULL};
+    static const char *const users[] = {"system user", "event_scheduler", NULL};
+    const char *command = row[SHOWN_COMMAND] ? row[SHOWN_COMMAND] : "", *state = row[SHOWN_STATE] ? row[SHOWN_STATE] : "";
+    const char *replication = call->host->secret_user(call->ctx, CO_SECRET_REPLICATION);
+    if (!row[SHOWN_USER])
+        return true;
+    return !in_list(own, row[SHOWN_ID]) && !one_of(command, servers) && !one_of(row[SHOWN_USER], users) &&
+           !(replication && strcmp(row[SHOWN_USER], replication) == 0) && !too_late(call, row, command, state);
+}
+
+bool my_shows(const struct co_call *call)
+{
+    return !my_is_mysql(call->conn) && call->run && call->conn->floor_id;
+}
+
+void my_shown_sql(struct co_call *call, struct my_str *sql)
+{
+    my_str_add(sql, "SELECT ");
+    add_own(call, sql);
+    my_str_add(sql, ";SHOW PROCESSLIST;");
+}
+
+bool my_shown_none(struct co_call *call, const struct my_sets *sets, unsigned at, int64_t *ret_appliers)
+{
+    const char *own = my_value(sets, at, 0);
+    *ret_appliers = 0;
+    if (!own || sets->count < at + 2 || mysql_num_fields(sets->set[at + 1]) < SHOWN_COLUMNS)
+        return false;
+    mysql_data_seek(sets->set[at + 1], 0);
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets->set[at + 1]));) {
+        if (is_foreign(call, row, own))
+            return false;
+        *ret_appliers += row[SHOWN_COMMAND] && strcmp(row[SHOWN_COMMAND], "Slave_SQL") == 0;
+    }
+    return true;
+}
+
+uint64_t my_shown_last_id(MYSQL_RES *res)
+{
+    uint64_t last = 0;
+    for (MYSQL_ROW row; (row = mysql_fetch_row(res));) {
+        uint64_t id = strtoull(row[SHOWN_ID], NULL, 10);
+        last = id > last ? id : last;
+    }
+    return last;
+}
+
 /* KILLs a chunk; *at moves past what was dealt with. A session that is gone already (1094) is skipped. */
 static enum co_result kill_chunk(struct co_call *call, struct co_conn *conn, bool guarded, const uint64_t *ids, size_t count,
                                  size_t *at)
 {
     MY_STR_AUTO sql = {0};
     size_t end = *at + KILL_CHUNK < count ? *at + KILL_CHUNK : count;
+    bool block = !my_is_mysql(conn); /* else each that is gone ends the packet, and costs another one */
+    my_str_add(&sql, block ? "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1094 BEGIN END;" : "");
     for (size_t i = *at; i < end; i++)
         my_str_addf(&sql, "KILL %llu;", (unsigned long long)ids[i]);
+    my_str_add(&sql, block ? "END;" : "");
     MY_SETS_AUTO sets = {0};
     enum co_result r = guarded ? my_change(call, conn, my_cstr(&sql), &sets) : my_exec(call, conn, my_cstr(&sql), &sets);
     unsigned guard = guarded ? 3 : 0;
@@ -186,10 +285,68 @@ enum manner {
     RUNNING /* leaves alone what runs nothing, and what only waits for a table's or the server's lock */
 };
 
+static void add_name(struct foreign *f, const char *id, const char *user, const char *host, const char *doing, const char *time)
+{
+    if (f->total++ < 5)
+        my_str_addf(&f->names, "%s%s %s@%s (%s, %s s)", f->total > 1 ? ", " : "", id, user ? user : "", host ? host : "", doing,
+                    time ? time : "?");
+}
+
+/* May that user write past read_only? A name that QUOTE() might write in another way than we do: perhaps. */
+static bool may_bypass(const struct co_call *call, const char *user)
+{
+    const char *list = call->conn->bypass;
+    MY_STR_AUTO quoted = {0};
+    if (!list || !user || strspn(user, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.- ") != strlen(user))
+        return true;
+    my_str_quote(&quoted, user);
+    return strcasestr(list, my_cstr(&quoted)) != NULL;
+}
+
+/* The same as the query below, from SHOW PROCESSLIST. *ret_told: false where the rows don't say enough. */
+static enum co_result foreign_shown(struct co_call *call, enum manner manner, struct foreign *ret, bool *ret_told)
+{
+    MY_STR_AUTO sql = {0};
+    MY_SETS_AUTO sets = {0};
+    my_shown_sql(call, &sql);
+    enum co_result r = sql.overflow ? my_out_of_memory(call) : my_read(call, call->conn, my_cstr(&sql), &sets);
+    const char *own = r == CO_DONE ? my_value(&sets, 0, 0) : NULL;
+    *ret_told = own && sets.count > 1 && mysql_num_fields(sets.set[1]) >= SHOWN_COLUMNS;
+    if (!*ret_told)
+        return r;
+    ret->kill = calloc((size_t)mysql_num_rows(sets.set[1]) + 1, sizeof *ret->kill);
+    if (!ret->kill)
+        return my_out_of_memory(call);
+    for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[1]));) {
+        if (!is_foreign(call, row, own))
+            continue;
+        const char *command = row[SHOWN_COMMAND] ? row[SHOWN_COMMAND] : "";
+        if (strcmp(command, "Busy") == 0 || (manner == POLITE && may_bypass(call, row[SHOWN_USER]))) {
+            foreign_done(ret);
+            *ret = (struct foreign){0};
+            *ret_told = false;
+            return CO_DONE;
+        }
+        if (strcmp(command, "Killed") != 0)
+            ret->kill[ret->kill_count++] = strtoull(row[SHOWN_ID], NULL, 10);
+        add_name(ret, row[SHOWN_ID], row[SHOWN_USER], row[SHOWN_HOST],
+                 row[SHOWN_STATE] && *row[SHOWN_STATE] ? row[SHOWN_STATE] : command, row[SHOWN_TIME]);
+    }
+    if (ret->total > 5)
+        my_str_addf(&ret->names, " and %u more", ret->total - 5);
+    return CO_DONE;
+}
+
 static enum co_result foreign_read(struct co_call *call, enum manner manner, struct foreign *ret)
 {
     MY_STR_AUTO sql = {0};
     MY_SETS_AUTO sets = {0};
+    if (manner != RUNNING && my_shows(call)) {
+        bool told = false;
+        enum co_result shown = foreign_shown(call, manner, ret, &told);
+        if (shown != CO_DONE || told)
+            return shown;
+    }
     my_own_sql(call, &sql);
     my_str_add(&sql, "SELECT p.ID,p.USER,p.HOST,p.COMMAND,p.TIME,p.STATE,");
     if (manner == RUNNING)
@@ -217,13 +374,7 @@ static enum co_result foreign_read(struct co_call *call, enum manner manner, str
             ret->held_back++;
         else if (!killed)
             ret->kill[ret->kill_count++] = strtoull(row[0], NULL, 10);
-        if (ret->total++ < 5)
-            my_str_addf(&ret->names, "%s%s %s@%s (%s, %s s)", ret->total > 1 ? ", " : "", row[0], row[1] ? row[1] : "",
-                        row[2] ? row[2] : "",
-                        row[5] && *row[5] ? row[5]
-                        : row[3]          ? row[3]
-                                          : "",
-                        row[4] ? row[4] : "?");
+        add_name(ret, row[0], row[1], row[2], row[5] && *row[5] ? row[5] : row[3] ? row[3] : "", row[4]);
     }
     if (ret->total > 5)
         my_str_addf(&ret->names, " and %u more", ret->total - 5);

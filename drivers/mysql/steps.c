@@ -137,10 +137,17 @@ static enum co_result promote_apply(struct co_call *call)
 {
     MY_FOLLOW_AUTO f = {0};
     MY_STR_AUTO sql = {0};
+    bool in_cutover = call->role == CO_TARGET && call->run && !call->conn->free_marker_will_do;
+    if (in_cutover && call->conn->channel && !call->conn->by_file) { /* the proof before it has just seen what it follows */
+        my_stop_sql(call->conn, call->conn->channel, &sql);
+        free(call->conn->channel);
+        call->conn->channel = NULL;
+        return sql.overflow ? my_out_of_memory(call) : my_change(call, call->conn, my_cstr(&sql), NULL);
+    }
     enum co_result r = my_follow_read(call, call->conn, &f);
     if (r != CO_DONE || !f.present)
         return r;
-    if (call->conn->by_file && call->role == CO_TARGET && call->run && !call->conn->free_marker_will_do)
+    if (call->conn->by_file && in_cutover)
         return my_file_promote(call, &f);
     my_stop_sql(call->conn, f.channel, &sql);
     return my_change(call, call->conn, my_cstr(&sql), NULL);
@@ -182,7 +189,7 @@ static enum co_result open_apply(struct co_call *call)
     if (mysql) /* it refuses ALTER USER too */
         my_str_add(&sql, "SET GLOBAL super_read_only=0;");
     my_str_add(&sql, "SET GLOBAL read_only=0;");
-    enum co_result r = my_accounts_unlock_sql(call, &sql, NULL);
+    enum co_result r = my_unlock_foreseen_sql(call, &sql);
     if (persist)
         my_str_add(&sql, "SET PERSIST super_read_only=0;SET PERSIST read_only=0;");
     if (r != CO_DONE || sql.overflow)

@@ -204,6 +204,19 @@ def test_an_account_and_an_event_that_come_just_before_the_fence_are_fenced_too(
     assert new.query(events)[0][0] == 1 and old.query(events)[0][0] == 0
 
 
+def test_an_account_that_goes_just_before_the_fence_ends_no_run(ready):
+    """What warm_up has noted to lock on A and to unlock on B isn't there any more."""
+    ready.a.query("CREATE USER gone@'%' IDENTIFIED BY 'x-7Q'")
+    ready.caught_up()
+    with ready.tool.held("cutover", "--yes", "--when-ready=20s", "--max-write-pause=60s", at="fence:begin") as child:
+        ready.a.query("DROP USER gone@'%'")
+    result = ready.tool.finish(child, 90)
+    assert result.code == 0, result
+    assert gets_in(ready.b, "app") and not gets_in(ready.a, "app")
+    for server in (ready.a, ready.b):
+        assert server.query("SELECT COUNT(*) FROM mysql.user WHERE User = 'gone'")[0][0] == 0
+
+
 def test_a_function_that_b_would_want_declared_is_copied_and_the_setting_named(scene):
     """log_bin_trust_function_creators is on where it was made, and off on B: there such a statement stops replication."""
     def found():
