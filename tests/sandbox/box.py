@@ -65,7 +65,7 @@ class Server:
     def kill(self):
         """kill -9 of the whole server, seen gone."""
         pid = self.pid()
-        for one in process.family(pid) if pid else []:
+        for one in process.stopped_family(pid) if pid else []:
             process.send(one, 9)
         if pid:
             process.end(pid)
@@ -75,7 +75,8 @@ class Server:
         self.start()
 
     def freeze(self):
-        process.send_family(self.pid(), 19)
+        for one in process.stopped_family(self.pid()):
+            process.send(one, 19)
 
     def thaw(self):
         if self.pid():

@@ -191,15 +191,17 @@ class PostgreSQL(Server):
         return self.command("-l", str(self.folder / "server.log"), "start")
 
     def pid(self):
+        """What was killed leaves its number in the file, and the number goes to another process some time."""
         try:
             with open(self.data / "postmaster.pid", encoding="ascii") as file:
                 pid = int(file.readline())
-            return pid if process.alive(pid) else None
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                return pid if str(self.data).encode() in file.read().split(b"\0") and process.alive(pid) else None
         except (OSError, ValueError):
             return None
 
     def kill(self):
-        pids = process.family(self.pid()) if self.pid() else []
+        pids = process.stopped_family(self.pid()) if self.pid() else []  # one that is left keeps the next server from its shared memory
         super().kill()
 
         def gone():

@@ -116,6 +116,13 @@ def send(pid, number):
         return False
 
 
+def stopped_family(pid):
+    """The same, of a process that is stopped first: what it forked in between would be missed, a server's newest client for one."""
+    if send(pid, signal.SIGSTOP):
+        wait_for(lambda: (stat_of(pid) or "X")[0] in "TtZX", 60, f"process {pid} stops", 0.001)
+    return family(pid)
+
+
 def send_family(pid, number):
     for one in family(pid):
         send(one, number)
