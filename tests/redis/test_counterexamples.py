@@ -12,7 +12,10 @@ from sandbox.scenario import Scenario
 
 @pytest.fixture
 def ready(box):
-    return set_up(box)
+    scene = set_up(box)
+    scene.tool.cutover["max_write_pause"] = "30s"  # what is done in a pause here takes as long as it takes; none is to end by that
+    scene.tool.write_config()
+    return scene
 
 
 def stop_at(scene, point, code=-9):
@@ -61,8 +64,6 @@ def test_a_b_without_persistence_that_restarts_empty_does_not_destroy_a(box):
 
 @pytest.mark.parametrize("point", ["prove", "promote", "commit"])
 def test_an_a_that_restarts_between_proof_and_commit_is_seen(ready, point):
-    ready.tool.cutover["max_write_pause"] = "30s"  # however long A takes to come back: it is the tool that sees it, not its guardian's patience
-    ready.tool.write_config()
     with ready.load(writers=3) as load:
         with ready.tool.held("cutover", "--yes", "--when-ready=20s", at=f"{point}:begin", json=True) as child:
             ready.a.crash_and_restart()

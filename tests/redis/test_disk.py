@@ -25,6 +25,8 @@ def unwritable(server):
 
 def cutover_with(scene, server, phase, *faults):
     """A cutover in which the config file can't be written from the beginning of that phase on, until what `resume` says then."""
+    scene.tool.cutover["max_write_pause"] = "30s"  # it is the disk that ends it
+    scene.tool.write_config()
     with contextlib.ExitStack() as disk:
         with scene.tool.held("cutover", "--yes", "--when-ready=20s", at=f"{phase}:begin", json=True, fault=",".join(faults)) as child:
             disk.enter_context(unwritable(server))
