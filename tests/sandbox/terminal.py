@@ -15,10 +15,12 @@ def on_terminal(argv, env, answer="", timeout_s=60, columns=None):
     child = subprocess.Popen(argv, stdin=other, stdout=other, stderr=other, env=env, start_new_session=True)
     os.close(other)
     shown, typed = b"", False
+    poll = select.poll()  # not select: whoever filled a server has more than 1024 descriptors
+    poll.register(main, select.POLLIN)
     deadline = time.monotonic() + timeout_s
     try:
         while time.monotonic() < deadline:
-            if select.select([main], [], [], 0.1)[0]:
+            if poll.poll(100):
                 try:
                     block = os.read(main, 65536)
                 except OSError:  # the last one has closed it
