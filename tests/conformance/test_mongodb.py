@@ -435,7 +435,7 @@ def test_a_tool_frozen_right_before_it_sends_what_changes_who_may_write_looks_ag
     with scene.load(writers=2) as load:
         wait_for(lambda: load.count() > 20, 20, "the load runs")
         met = scene.box.folder / "guardian.met"  # the guardian waits until it was seen where the tool stands
-        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", "--max-write-pause=4s", fault=f"mongodb.decide#{passing}=stop",
+        child = scene.tool.spawn("cutover", "--yes", "--when-ready=20s", "--max-write-pause=8s", fault=f"mongodb.decide#{passing}=stop",
                                  guardian_fault="guardian.kill=error,journal.take:before=hold", env={"CHANGEOVER_FAULT_MET": str(met)})
         wait_for(lambda: child.poll() is not None or scene.stopped(child), 40, "the tool stops")
         assert scene.in_pause()

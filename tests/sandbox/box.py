@@ -2,11 +2,17 @@
 import contextlib
 import os
 import pathlib
+import random
 import shutil
 import socket
 import tempfile
 
 from . import process
+
+
+# Below those that the kernel gives to whoever connects: while a server is down nobody's connection takes its port, not even one to it.
+PORTS = range(15000, 32000)
+CHOOSER = random.SystemRandom()
 
 
 class ServerMissing(Exception):
@@ -168,9 +174,12 @@ class Sandbox:
 
     def free_port(self):
         while True:
+            port = CHOOSER.choice(PORTS)
             with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    continue
             if port not in self.ports:
                 self.ports.add(port)
                 return port

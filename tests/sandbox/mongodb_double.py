@@ -8,6 +8,7 @@ calls of a command fail, lose their reply or come late. Run: mongodb_double.py -
 [--users FILE] [--election-ms 1000]"""
 import argparse
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
@@ -516,12 +517,13 @@ class Session:
             self.socket.close()
 
     def inject(self, name):
-        rule = self.member.injected.get(name)
-        if not rule:
-            return None
-        rule["times"] -= 1
-        if rule["times"] <= 0:
-            self.member.injected.pop(name, None)
+        with self.member.changed:  # once is once, whoever asks at the same time
+            rule = self.member.injected.get(name)
+            if not rule:
+                return None
+            rule["times"] -= 1
+            if rule["times"] <= 0:
+                self.member.injected.pop(name, None)
         if rule.get("delay_ms"):
             time.sleep(rule["delay_ms"] / 1000)
         return rule
@@ -1078,7 +1080,8 @@ class Session:
         if member.version < [4, 2]:  # closeConnections: all but those that asked to be kept
             for session in list(member.sessions.values()):
                 if not session.kept and session is not self:
-                    session.socket.shutdown(socket.SHUT_RDWR)
+                    with contextlib.suppress(OSError):  # it has just ended by itself
+                        session.socket.shutdown(socket.SHUT_RDWR)
             return {"ok": 1.0} if self.kept else None
         return {"ok": 1.0}
 
