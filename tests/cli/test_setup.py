@@ -11,9 +11,9 @@ def said(result):
     return " ".join(f"{error['message']} {error['hint']}" for error in result.json["errors"])
 
 
-def in_setup(fakes):
+def in_setup(fakes, **how):
     """It holds its marker and is about to copy."""
-    return fakes.tool.held("setup", at="setup.copy:before")
+    return fakes.tool.held("setup", at="setup.copy:before", **how)
 
 
 @pytest.mark.parametrize("again", ["setup", "resume"])
@@ -36,7 +36,8 @@ def test_a_setup_that_was_killed_can_be_given_up(fakes):
 
 
 def test_sigterm_ends_a_setup_at_once_and_resume_goes_on(fakes):
-    with in_setup(fakes) as child:
+    # the copy of so little is over in a moment: a thread that is to end it has heard of the signal before it begins
+    with in_setup(fakes, fault="setup.copy:before=delay:3000") as child:
         child.send_signal(signal.SIGTERM)
     result = fakes.tool.finish(child, 15)
     assert result.code == 5, result
