@@ -171,7 +171,7 @@ static enum co_exit wrong_way(struct co_run_result *ret, bool cutover)
     co_hint(&err,
             cutover ? "`changeover rollback` goes back to a."
                     : "`changeover cutover` makes b the primary. Where `changeover status` shows that b is it, the cutover was "
-                      "run with another journal, and so must the rollback be.");
+                      "run with another journal, and so must the rollback be. " CO_JOURNAL_LOST_HINT);
     enum co_exit code = refuse_partial(ret, &err);
     (void)code;
     return ret->exit_code = CO_EXIT_NO;
@@ -251,7 +251,8 @@ static void look_back(struct co_session *session, struct co_pair *pair, struct c
     } else if (known == CO_SIDE_A) { /* seen on the servers alone: a rollback needs the cutover's notes */
         ret->open = CO_NO;
         co_text_set_str(&ret->reason,
-                        "b is the primary, and this journal doesn't know of it: use the journal that the cutover was run with");
+                        "b is the primary, and this journal doesn't know of it: use the journal that the cutover was run "
+                        "with. " CO_JOURNAL_LOST_HINT);
     }
     co_lag_sample_done(&sample);
     co_lag_free(lag);

@@ -160,6 +160,10 @@ void co_findings_done(struct co_findings *findings);
 enum co_exit co_check(struct co_session *session, enum co_check_stage stage_or_0, bool strict, struct co_findings *ret,
                       struct co_error *err);
 
+/* What is left to whoever has lost the journal of a cutover. */
+#define CO_JOURNAL_LOST_HINT                                                                                                   \
+    "If that one is lost: exchange a and b in a config with another migration and journal; its `setup` and `cutover` go back."
+
 struct co_side_status {
     bool reached;
     struct co_error error;

@@ -254,7 +254,7 @@ static int look_which_stays(struct co_lane *lane)
         return 0;
     co_fail(&lane->error, CO_E_STATE, "pair %s: side %s is the primary, and this journal doesn't know of it",
             co_pair_name(lane->pair), co_side_name(co_endpoint_side(lane->main[CO_TARGET])));
-    co_hint(&lane->error, "Nothing was changed. Detach with the journal that the cutover was run with.");
+    co_hint(&lane->error, "Nothing was changed. Detach with the journal that the cutover was run with. " CO_JOURNAL_LOST_HINT);
     return lane->error.code;
 }
 

@@ -48,7 +48,7 @@ static void say_next(const struct co_status *status, struct co_pair_status *pair
     else if (pair->elsewhere)
         next =
             "b is the primary and a follows, and this journal doesn't know of it: go on with the journal that the cutover was "
-            "run with";
+            "run with. " CO_JOURNAL_LOST_HINT;
     else if (pair->lag.primary == CO_SIDE_B)
         next = "b is the primary and a follows: `changeover rollback` goes back, `changeover detach` ends the migration";
     else if (pair->lag.state == CO_GATE_OPEN)

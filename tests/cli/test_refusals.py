@@ -116,6 +116,7 @@ def test_after_a_cutover_from_another_journal_every_command_says_so(fakes):
     fakes.must("cutover", "--yes")
     status = other("status", json=True)
     assert status.code == 0 and "this journal doesn't know of it" in status.json["pairs"][0]["next"], status
+    assert "If that one is lost: exchange a and b" in status.json["pairs"][0]["next"], status
     looked = other("rollback", "--check")
     assert looked.code == 1 and "this journal doesn't know of it" in looked.out, looked
     refused(other("rollback", "--yes", json=True), 1, "by this journal a is the primary", "run with another journal")

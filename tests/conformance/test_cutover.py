@@ -1,4 +1,5 @@
 """Cutover, rollback, undo and resume under load: never two writers, nothing acknowledged is lost."""
+import json
 import time
 
 import pytest
@@ -195,6 +196,24 @@ def test_a_run_is_taken_over_from_another_machine(ready):
         late = ready.tool("resume", "--if-needed")  # the first machine wakes up: it does nothing more
         assert ready.open_side() == "a", late
     ready.check(load, "a", committed=False)
+
+
+def test_where_the_journal_is_lost_another_migration_goes_back(ready):
+    """One in which the sides have changed names: it adopts the replication that runs."""
+    assert ready.run("cutover").code == 0
+    document = ready.tool.document()
+    document.update(migration="back", journal=str(ready.box.folder / "back.journal"))
+    for pair in document["pairs"]:
+        pair["a"], pair["b"] = pair["b"], pair["a"]
+    ready.tool.write_config(json.dumps(document))
+    ready.must("setup", timeout_s=120)
+    since = now_ns()
+    with ready.load(writers=4) as load:
+        wait_for(lambda: load.count("b") > 20, 60, "writes go on")
+        result = ready.tool("cutover", *PATIENTLY, json=True, timeout_s=120)
+        assert result.code == 0, result
+        wait_for(lambda: load.count("a") > 20, 60, "writes go on")
+    assert ready.check(load, "b", since, committed=True) == "a"
 
 
 def test_dry_run_prints_what_the_journal_records(ready):
