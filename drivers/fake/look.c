@@ -174,7 +174,7 @@ enum co_result fake_check(struct co_call *call, enum co_check_stage stage)
     struct fake_answer *looks[2] = {&mine, &others};
     for (int i = 0; i < 2; i++) {
         if (!conns[i] || fake_look(call, conns[i], "look", looks[i]) != CO_DONE) {
-            report(call, "unreachable", CO_ERROR, (int)sides[i], "this side can't be reached, so it wasn't checked",
+            report(call, CO_FINDING_UNREACHABLE, CO_ERROR, (int)sides[i], "this side can't be reached, so it wasn't checked",
                    "Start it, or correct its url.");
             looks[i] = NULL;
         }

@@ -246,7 +246,7 @@ enum co_result mg_check(struct co_call *call, enum co_check_stage stage)
             check_name(call, states[i], sides[i]);
             continue;
         }
-        mg_report(call, "unreachable", CO_ERROR, (int)sides[i], "this side can't be reached, so it wasn't checked",
+        mg_report(call, CO_FINDING_UNREACHABLE, CO_ERROR, (int)sides[i], "this side can't be reached, so it wasn't checked",
                   "Start it, or correct its url.");
         states[i] = NULL;
     }

@@ -84,7 +84,7 @@ enum co_result my_check(struct co_call *call, enum co_check_stage stage)
     bool replaced = stage == CO_CHECK_SETUP && check.source && my_setup_method_is(call, "mariabackup") &&
                     my_machine_ready(call, check.target_side);
     if (!check.source || !check.target)
-        my_find(&check, "cant_see", replaced ? CO_WARNING : CO_ERROR,
+        my_find(&check, CO_FINDING_UNREACHABLE, replaced ? CO_WARNING : CO_ERROR,
                 (int)(check.source ? check.target_side : check.source_side),
                 "Check that the server runs and that the tool can log in, then check again.",
                 "the server can't be reached: much can't be checked");

@@ -80,10 +80,10 @@ enum co_result pg_check(struct co_call *call, enum co_check_stage stage)
                           strcmp(checkup.source->lineage, checkup.target->lineage) == 0;
     }
     if (!checkup.source)
-        pg_say(&checkup, (int)checkup.source_side, CO_ERROR, "source_not_reached", "See `changeover status` for the reason.",
+        pg_say(&checkup, (int)checkup.source_side, CO_ERROR, CO_FINDING_UNREACHABLE, "See `changeover status` for the reason.",
                "the source was not reached, so nothing of it was checked");
     if (!checkup.target && stage == CO_CHECK_CUTOVER)
-        pg_say(&checkup, (int)checkup.target_side, CO_ERROR, "target_not_reached", "See `changeover status` for the reason.",
+        pg_say(&checkup, (int)checkup.target_side, CO_ERROR, CO_FINDING_UNREACHABLE, "See `changeover status` for the reason.",
                "the target was not reached, so nothing of it was checked");
     if (result == CO_DONE)
         result = pg_check_server(&checkup);

@@ -172,8 +172,9 @@ static void read_side(struct co_call *call, struct co_conn *conn, enum co_side s
     kept = *call->err;
     memset(call->err, 0, sizeof(*call->err));
     rd_facts_done(ret);
-    rd_find(call, CO_ERROR, ret, "side_unreachable", "Make it reachable for the tool; its part of the pre-flight was left out.",
-            "side %s wasn't checked%s%s", ret->name, conn ? ": " : ": there is no connection to it", conn ? kept.message : "");
+    rd_find(call, CO_ERROR, ret, conn ? "side_unreachable" : CO_FINDING_UNREACHABLE,
+            "Make it reachable for the tool; its part of the pre-flight was left out.", "side %s wasn't checked%s%s", ret->name,
+            conn ? ": " : ": there is no connection to it", conn ? kept.message : "");
 }
 
 enum co_result rd_check(struct co_call *call, enum co_check_stage stage)

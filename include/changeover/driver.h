@@ -199,6 +199,10 @@ struct co_text; /* a string owned by the core; starts empty, at most 4 MiB */
 
 enum co_severity { CO_INFO = 0, CO_WARNING = 1, CO_ERROR = 2 };
 
+/* What check() reports of a side that it was given no connection to, where the stage needs that side: the core puts in why it
+ * wasn't met. Where nothing is reported it may be down, as a target whose data directory setup makes. */
+#define CO_FINDING_UNREACHABLE "unreachable"
+
 struct co_finding {
     const char *code; /* stable, [a-z0-9_], e.g. "wal_level_too_low"; what `accept:` names */
     enum co_severity severity;

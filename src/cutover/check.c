@@ -8,7 +8,8 @@
 struct gather {
     struct co_findings *findings;
     struct co_pair *pair;
-    struct co_runner *run; /* or NULL: not recorded */
+    struct co_runner *run;        /* or NULL: not recorded */
+    const struct co_error *unmet; /* by side, why it wasn't met; or NULL */
     bool failed;
 };
 
@@ -21,9 +22,25 @@ static bool is_accepted(const struct co_pair *pair, const char *code)
     return false;
 }
 
+static const char *unmet_code(const struct co_error *err)
+{
+    return err->code == CO_E_AUTH ? "login_refused" : err->code == CO_E_MISMATCH ? "another_server" : CO_FINDING_UNREACHABLE;
+}
+
 static void add(void *arg, const struct co_finding *finding)
 {
     struct gather *gather = arg;
+    struct co_finding why;
+    bool unmet = gather->unmet && finding->side >= 0 && gather->unmet[finding->side].code &&
+                 strcmp(finding->code, CO_FINDING_UNREACHABLE) == 0;
+    if (unmet) {
+        const struct co_error *err = &gather->unmet[finding->side];
+        why = *finding;
+        why.code = unmet_code(err);
+        why.message = err->message;
+        why.remedy = err->hint;
+        finding = &why;
+    }
     struct co_findings *findings = gather->findings;
     struct co_finding_row *rows = realloc(findings->rows, (findings->count + 1) * sizeof *rows);
     if (!rows) {
@@ -38,7 +55,8 @@ static void add(void *arg, const struct co_finding *finding)
                                    .message = co_strdup(finding->message),
                                    .remedy = co_strdup(finding->remedy ? finding->remedy : ""),
                                    .severity = finding->severity,
-                                   .accepted = is_accepted(gather->pair, finding->code)};
+                                   .accepted = is_accepted(gather->pair, finding->code),
+                                   .unmet = unmet};
     if (!row->pair || !row->code || !row->message || !row->remedy)
         gather->failed = true;
     else if (gather->run)
@@ -147,10 +165,31 @@ int co_compare_instances(struct co_runner *run)
 
 /* ---------------------------------------------------------------- one pair */
 
-static int check_pair(struct co_pair *pair, struct co_runner *run, struct co_endpoint *source, struct co_endpoint *target,
-                      enum co_check_stage stage, struct co_findings *findings, struct co_error *err)
+/* Sides that the drivers need not meet at this stage are named all the same; another server, or a refused login, is an error
+ * at any. */
+static void add_unmet(struct gather *gather, bool driver_was_asked)
 {
-    struct gather gather = {.findings = findings, .pair = pair, .run = run};
+    for (int side = 0; gather->unmet && side < 2; side++) {
+        const struct co_error *err = &gather->unmet[side];
+        bool named = err->code == 0;
+        for (size_t i = 0; i < gather->findings->count && !named; i++)
+            named = gather->findings->rows[i].unmet && gather->findings->rows[i].side == side &&
+                    strcmp(gather->findings->rows[i].pair, co_pair_name(gather->pair)) == 0;
+        if (named)
+            continue;
+        bool may_be_down = driver_was_asked && strcmp(unmet_code(err), CO_FINDING_UNREACHABLE) == 0;
+        add(gather,
+            &(struct co_finding){
+                .code = CO_FINDING_UNREACHABLE, .severity = may_be_down ? CO_WARNING : CO_ERROR, .side = side, .message = ""});
+    }
+}
+
+/* `unmet`: by side, why it has no connection; or NULL. */
+static int check_pair(struct co_pair *pair, struct co_runner *run, struct co_endpoint *source, struct co_endpoint *target,
+                      enum co_check_stage stage, const struct co_error *unmet, struct co_findings *findings,
+                      struct co_error *err)
+{
+    struct gather gather = {.findings = findings, .pair = pair, .run = run, .unmet = unmet};
     struct co_sink sink = {.finding = add, .arg = &gather};
     struct co_endpoint *any = source ? source : target;
     int failed = 0;
@@ -160,28 +199,24 @@ static int check_pair(struct co_pair *pair, struct co_runner *run, struct co_end
         co_endpoint_sink(any, NULL);
         failed = got == CO_DONE ? 0 : (err->code ? err->code : CO_E_INTERNAL);
     }
+    add_unmet(&gather, any != NULL);
     core_findings(&gather, target);
     if (gather.failed)
         failed = co_fail(err, CO_E_NOMEM, "out of memory for findings");
     return failed;
 }
 
-static int check_lane(struct co_lane *lane, enum co_check_stage stage, struct co_findings *findings, struct co_error *err)
-{
-    return check_pair(lane->pair, lane->run, lane->main[CO_SOURCE], lane->main[CO_TARGET], stage, findings, err);
-}
-
-/* A run goes on only when every error was consented to. Of a side that couldn't be reached (`unmet` by side, or NULL) an error
- * says no more than that: why it couldn't is what helps. */
+/* A run goes on only when every error was consented to. */
 int co_check_refuses(struct co_lane *lane, enum co_check_stage stage, const struct co_error *unmet_or_null)
 {
     struct co_findings findings = {0};
-    int failed = check_lane(lane, stage, &findings, &lane->error);
+    int failed = check_pair(lane->pair, lane->run, lane->main[CO_SOURCE], lane->main[CO_TARGET], stage, unmet_or_null,
+                            &findings, &lane->error);
     for (size_t i = 0; i < findings.count && !failed; i++) {
         const struct co_finding_row *row = &findings.rows[i];
         if (row->severity != CO_ERROR || row->accepted)
             continue;
-        if (unmet_or_null && row->side >= 0 && unmet_or_null[row->side].code) {
+        if (row->unmet) {
             lane->error = unmet_or_null[row->side];
             failed = lane->error.code;
             continue;
@@ -194,18 +229,14 @@ int co_check_refuses(struct co_lane *lane, enum co_check_stage stage, const stru
     return failed;
 }
 
-/* A side that can't be reached is a finding of its own. */
-static struct co_endpoint *reach(struct co_pair *pair, enum co_side side, struct co_findings *findings, bool *ret_unknown)
+/* NULL, and why, where it can't be reached. */
+static struct co_endpoint *reach(struct co_pair *pair, enum co_side side, struct co_error unmet[2])
 {
-    struct gather gather = {.findings = findings, .pair = pair};
-    struct co_error err = {0};
     struct co_endpoint *ep = co_endpoint_new(pair, side, CO_CONN_MAIN);
-    if (ep && co_ep_connect(ep, co_now_ns() + CO_CONNECT_NS, &err) == CO_DONE)
+    if (ep && co_ep_connect(ep, co_now_ns() + CO_CONNECT_NS, &unmet[side]) == CO_DONE)
         return ep;
-    const char *code = err.code == CO_E_AUTH ? "login_refused" : err.code == CO_E_MISMATCH ? "another_server" : "unreachable";
-    add(&gather, &(struct co_finding){
-                     .code = code, .severity = CO_ERROR, .side = (int)side, .message = err.message, .remedy = err.hint});
-    *ret_unknown = true;
+    if (!unmet[side].code)
+        co_fail(&unmet[side], CO_E_NOMEM, "no memory for a connection");
     co_endpoint_free(ep);
     return NULL;
 }
@@ -283,16 +314,13 @@ enum co_exit co_check(struct co_session *session, enum co_check_stage stage_or_0
     struct co_lane *lanes = calloc(session->pair_count ? session->pair_count : 1, sizeof *lanes);
     for (size_t i = 0; i < session->pair_count; i++) {
         struct co_pair *pair = session->pairs[i];
-        bool unknown = false;
+        struct co_error unmet[2] = {{0}, {0}};
         enum co_side source_side = co_pair_source(pair);
-        struct co_endpoint *source = reach(pair, source_side, ret, &unknown);
-        struct co_endpoint *target = reach(pair, co_side_other(source_side), ret, &unknown);
+        struct co_endpoint *source = reach(pair, source_side, unmet);
+        struct co_endpoint *target = reach(pair, co_side_other(source_side), unmet);
         enum co_check_stage stage = stage_or_0 ? stage_or_0 : pick_stage(source, target);
         ret->stage = i == 0 || ret->stage == stage ? stage : (enum co_check_stage)0;
-        int failed = check_pair(pair, NULL, source, target, stage, ret, err);
-        if (failed)
-            code = CO_EXIT_UNKNOWN;
-        if (unknown && code < CO_EXIT_UNKNOWN)
+        if (check_pair(pair, NULL, source, target, stage, unmet, ret, err) != 0)
             code = CO_EXIT_UNKNOWN;
         if (lanes) {
             meet(&lanes[i], pair, source, target);
@@ -306,6 +334,9 @@ enum co_exit co_check(struct co_session *session, enum co_check_stage stage_or_0
         co_text_done(&lanes[i].instance[1]);
     }
     free(lanes);
+    for (size_t i = 0; i < ret->count; i++)
+        if (ret->rows[i].unmet && ret->rows[i].severity == CO_ERROR) /* accepted or not: nothing is known of that side */
+            code = CO_EXIT_UNKNOWN;
     for (size_t i = 0; i < ret->count && code < CO_EXIT_NO; i++)
         if (!ret->rows[i].accepted && (ret->rows[i].severity == CO_ERROR || (strict && ret->rows[i].severity == CO_WARNING)))
             code = CO_EXIT_NO;

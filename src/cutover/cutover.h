@@ -148,6 +148,7 @@ struct co_finding_row {
     char *code, *message, *remedy;
     enum co_severity severity;
     bool accepted;
+    bool unmet; /* the side wasn't met: the message says why */
 };
 struct co_findings {
     struct co_finding_row *rows;

@@ -225,7 +225,7 @@ def test_rights_that_an_account_lacks_are_found(ready):
     if ready.engine == "mysql":
         cases["cant_see"] = ("warning", "a", a(f"REVOKE XA_RECOVER_ADMIN ON *.* FROM {tool}"), a(again))
     else:
-        cases["cant_see"] = ("error", "b", ready.b.stop, ready.b.start)
+        cases["unreachable"] = ("error", "b", ready.b.stop, ready.b.start)
     provoked_one_by_one(ready, cases)
     assert ready.run("cutover").code == 0
 

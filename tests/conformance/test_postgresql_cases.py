@@ -223,7 +223,7 @@ def test_an_old_primary_that_is_down_is_rewound_only_after_the_new_ones_first_ch
     """Until then the new primary's control file names the old timeline; pg_rewind before 16 reads it there and finds nothing to do,
     and the standby can't follow. The checkpointer is held from behind the fence's preparation on."""
     needs_rewind(ready)
-    checkpointer, = [pid for pid in process.family(ready.b.pid()) if b"checkpointer" in open(f"/proc/{pid}/cmdline", "rb").read()]
+    checkpointer, = [pid for pid in process.family(ready.b.pid()) if b"checkpointer" in process.command_line(pid)]
     ready.tool.cutover["freeze"] = [{"run": ["kill", "-STOP", str(checkpointer)], "timeout": "5s"}]
     ready.tool.write_config()
     assert ready.run(fault="reverse:begin=error").code == 6

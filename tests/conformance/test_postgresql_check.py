@@ -609,7 +609,7 @@ def test_a_server_that_is_down_is_named(world, side):
     server.stop()
     findings = found(world.scene.tool)
     server.start()
-    assert {"a": "source_not_reached", "b": "target_not_reached"}[side] in findings, findings
+    assert findings["unreachable"]["side"] == side and findings["unreachable"]["severity"] == "error", findings
 
 
 def test_log_that_the_standby_needs_is_gone(world):

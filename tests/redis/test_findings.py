@@ -126,7 +126,7 @@ def test_a_socket_path_needs_a_peer(box):
 def test_a_side_that_is_down_is_a_finding(ready):
     ready.b.kill()
     result = ready.tool("check", json=True)
-    assert result.code == 3 or "side_unreachable" in {finding["code"] for finding in result.json["findings"]}, result
+    assert result.code == 3 and [(one["code"], one["side"]) for one in result.json["findings"] if one["severity"] == "error"] == [("unreachable", "b")], result
 
 
 def test_a_server_without_a_config_file_is_refused(box):
