@@ -165,8 +165,8 @@ int co_compare_instances(struct co_runner *run)
 
 /* ---------------------------------------------------------------- one pair */
 
-/* Sides that the drivers need not meet at this stage are named all the same; another server, or a refused login, is an error
- * at any. */
+/* A look names sides that the drivers need not meet at this stage all the same; another server, or a refused login, is an error
+ * in it. What a run does about them is the drivers' to say. */
 static void add_unmet(struct gather *gather, bool driver_was_asked)
 {
     for (int side = 0; gather->unmet && side < 2; side++) {
@@ -199,7 +199,8 @@ static int check_pair(struct co_pair *pair, struct co_runner *run, struct co_end
         co_endpoint_sink(any, NULL);
         failed = got == CO_DONE ? 0 : (err->code ? err->code : CO_E_INTERNAL);
     }
-    add_unmet(&gather, any != NULL);
+    if (!run)
+        add_unmet(&gather, any != NULL);
     core_findings(&gather, target);
     if (gather.failed)
         failed = co_fail(err, CO_E_NOMEM, "out of memory for findings");
