@@ -195,8 +195,7 @@ class PostgreSQL(Server):
         try:
             with open(self.data / "postmaster.pid", encoding="ascii") as file:
                 pid = int(file.readline())
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                return pid if str(self.data).encode() in file.read().split(b"\0") and process.alive(pid) else None
+            return pid if str(self.data).encode() in process.command_line(pid).split(b"\0") and process.alive(pid) else None
         except (OSError, ValueError):
             return None
 
