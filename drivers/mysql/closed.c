@@ -316,6 +316,13 @@ static enum co_result unlocked_read(struct co_call *call, enum my_scope scope, s
     return r == CO_DONE ? my_read(call, call->conn, my_cstr(&sql), ret) : r;
 }
 
+static void list_account(struct my_str *list, MYSQL_ROW row)
+{
+    if (list->len)
+        my_str_add(list, ",");
+    my_str_account(list, row[0], row[1]);
+}
+
 /* The highest id of what was listed after the accounts had been locked; set `at` is LAST_ID_SQL's. */
 static void take_floor(struct co_call *call, const struct my_sets *sets, unsigned at)
 {
@@ -360,9 +367,7 @@ enum co_result my_accounts_lock_scope(struct co_call *call, enum my_scope scope)
     for (MYSQL_ROW row; (row = mysql_fetch_row(sets.set[0]));) {
         if (!my_truth(row[2])) /* one that was made since */
             add_row(call, &packet, &first, "account", row[0], row[1], "");
-        if (list.len)
-            my_str_add(&list, ",");
-        my_str_account(&list, row[0], row[1]);
+        list_account(&list, row);
     }
     if (!first)
         end_rows(&packet);
@@ -757,9 +762,7 @@ enum co_result my_originals_keep(struct co_call *call)
     add_hold(call, &sql, &first, "read_only");
     for (MYSQL_ROW row; (row = mysql_fetch_row(accounts.set[0]));) {
         add_row(call, &sql, &first, "account", row[0], row[1], "");
-        if (list.len)
-            my_str_add(&list, ",");
-        my_str_account(&list, row[0], row[1]);
+        list_account(&list, row);
     }
     if (my_truth(my_value(&events, 0, 0)))
         add_row(call, &sql, &first, "scheduler", "", "", "ON");

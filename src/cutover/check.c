@@ -169,7 +169,7 @@ int co_compare_instances(struct co_runner *run)
  * in it. What a run does about them is the drivers' to say. */
 static void add_unmet(struct gather *gather, bool driver_was_asked)
 {
-    for (int side = 0; gather->unmet && side < 2; side++) {
+    for (int side = 0; side < 2; side++) {
         const struct co_error *err = &gather->unmet[side];
         bool named = err->code == 0;
         for (size_t i = 0; i < gather->findings->count && !named; i++)
